@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * JSON values: the one wrapper around jansson, whose types stay in json.c.
+ *
+ * Ownership: constructors and parse return a value the caller frees; *_set and
+ * *_append take over the child, also when they fail; getters return borrowed
+ * values. An allocation failure while building is remembered by the text being
+ * NULL in ramet_json_text, so builders need no check at each step: NULL parents
+ * and children are accepted and poison the result.
+ * Thread-safety: a value belongs to one thread at a time.
+ */
+#ifndef RAMET_API_JSON_H
+#define RAMET_API_JSON_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ramet_json;
+
+/* Parses one whole JSON text of `size` bytes. RAMET_INVALID names line and column. */
+int ramet_json_parse(const char *text, size_t size, struct ramet_json **ret, struct ramet_error *err);
+void ramet_json_free(struct ramet_json *value);
+void ramet_json_cleanup(struct ramet_json **value); /* for _cleanup_ */
+
+/* Compact text, or indented for people. Owned by the caller; NULL when memory ran out. */
+char *ramet_json_text(const struct ramet_json *value);
+char *ramet_json_pretty(const struct ramet_json *value);
+
+struct ramet_json *ramet_json_object(void);
+struct ramet_json *ramet_json_array(void);
+struct ramet_json *ramet_json_string(const char *s);
+struct ramet_json *ramet_json_copy(const struct ramet_json *value); /* deep */
+
+void ramet_json_set(struct ramet_json *object, const char *key, struct ramet_json *child);
+void ramet_json_set_string(struct ramet_json *object, const char *key, const char *s); /* NULL gives null */
+void ramet_json_set_u64(struct ramet_json *object, const char *key, uint64_t v); /* above 2^63-1: as that */
+void ramet_json_set_i64(struct ramet_json *object, const char *key, int64_t v);
+void ramet_json_set_real(struct ramet_json *object, const char *key, double v);
+void ramet_json_set_bool(struct ramet_json *object, const char *key, bool v);
+void ramet_json_append(struct ramet_json *array, struct ramet_json *child);
+
+bool ramet_json_is_object(const struct ramet_json *value);
+bool ramet_json_is_array(const struct ramet_json *value);
+size_t ramet_json_count(const struct ramet_json *array); /* elements of an array, members of an object */
+const struct ramet_json *ramet_json_at(const struct ramet_json *array, size_t index);
+const struct ramet_json *ramet_json_get(const struct ramet_json *object, const char *key); /* NULL when absent */
+const char *ramet_json_string_value(const struct ramet_json *value);                       /* NULL when no string */
+
+/* Lenient getters for answers we trust to be well-formed: the fallback when absent or of another type. */
+const char *ramet_json_str(const struct ramet_json *object, const char *key, const char *fallback);
+int64_t ramet_json_int(const struct ramet_json *object, const char *key, int64_t fallback);
+double ramet_json_real(const struct ramet_json *object, const char *key, double fallback); /* takes integers too */
+bool ramet_json_bool(const struct ramet_json *object, const char *key, bool fallback);
+
+/* Strict getters for requests: absent leaves *ret as it is; a wrong type or range is RAMET_INVALID naming the key. */
+int ramet_json_want_string(const struct ramet_json *object, const char *key, const char **ret, struct ramet_error *err);
+int ramet_json_want_u64(const struct ramet_json *object, const char *key, uint64_t min, uint64_t max, uint64_t *ret,
+                        struct ramet_error *err);
+int ramet_json_want_bool(const struct ramet_json *object, const char *key, bool *ret, struct ramet_error *err);
+/* Rejects members that are not in the NULL-terminated list. */
+int ramet_json_want_only(const struct ramet_json *object, const char *const *keys, struct ramet_error *err);
+
+/* Iterates an object's members: start with *iter = NULL, ends with false. */
+bool ramet_json_next(const struct ramet_json *object, void **iter, const char **ret_key, const struct ramet_json **ret);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The service: sandboxes over snapshots, one store, one mount. It knows nothing of
+ * HTTP or JSON; routes_*.c translate.
+ *
+ * Names: every object has an id (16 hex digits, never reused) and a sandbox also a
+ * unique name; a snapshot may carry tags. Wherever a `ref` is taken, an id, a unique
+ * name or a tag does.
+ *
+ * Ownership: info structs are plain values filled by the call; arrays are owned by
+ * the caller and freed with free() unless a *_free is named.
+ * Thread-safety: every function may be called from any thread.
+ */
+#ifndef RAMET_API_SERVICE_H
+#define RAMET_API_SERVICE_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RAMET_ID_SIZE 17        /* 16 hex digits and NUL */
+#define RAMET_NAME_SIZE 64      /* [a-z0-9][a-z0-9._-]*, up to 63 bytes; 16 hex digits alone are refused (they look like an id) */
+#define RAMET_FORK_MAX 1024     /* children a fork may ask for */
+#define RAMET_INFO_TAGS 8       /* tags shown per snapshot */
+
+struct ramet_service;
+
+struct ramet_service_config {
+    const char *store_dir; /* made when missing */
+    const char *mount_dir; /* mount point, made when missing */
+    const char *run_dir;   /* sockets and logs of sandboxes, made when missing; short: sun_path holds 107 bytes */
+};
+
+enum ramet_sandbox_state {
+    RAMET_SANDBOX_STARTING,
+    RAMET_SANDBOX_RUNNING,
+    RAMET_SANDBOX_PAUSED,
+    RAMET_SANDBOX_STOPPED, /* its guest powered off or its VMM died while the daemon lived; `reason` says */
+    RAMET_SANDBOX_LOST     /* the daemon died under it; restore from last_snapshot */
+};
+const char *ramet_sandbox_state_name(enum ramet_sandbox_state state); /* "running", ... */
+
+struct ramet_sandbox_info {
+    char id[RAMET_ID_SIZE];
+    char name[RAMET_NAME_SIZE];
+    enum ramet_sandbox_state state;
+    char reason[256];                   /* why it stopped or was lost, or "" */
+    char base[RAMET_ID_SIZE];           /* snapshot it started from */
+    char parent[RAMET_ID_SIZE];         /* sandbox it was forked from, or "" */
+    char last_snapshot[RAMET_ID_SIZE];  /* newest durable snapshot of it or its base; what to restore from */
+    uint64_t memory_bytes;
+    unsigned cpus;
+    int pid;             /* 0 when no VMM runs */
+    int64_t created_ms;  /* Unix time */
+    uint64_t pss_bytes, private_bytes; /* of the VMM; 0 when none runs */
+    uint64_t disk_bytes; /* written to its disks since its base */
+};
+
+struct ramet_snapshot_info {
+    char id[RAMET_ID_SIZE];
+    char tags[RAMET_INFO_TAGS][RAMET_NAME_SIZE]; /* "" after the last */
+    char parent[RAMET_ID_SIZE];  /* snapshot it grew from, or "" */
+    char sandbox[RAMET_ID_SIZE]; /* sandbox it was taken of, or "" for an import */
+    char sandbox_name[RAMET_NAME_SIZE];
+    bool durable;                /* false: still only in memory */
+    char reason[256];            /* why it did not become durable, or "" */
+    bool has_memory;             /* false: a template that boots */
+    uint64_t memory_bytes, disk_bytes, state_bytes;
+    unsigned cpus;
+    int64_t created_ms;
+    uint64_t memory_pages, disk_pages; /* non-zero pages */
+    uint64_t captured_pages;           /* private pages found when it was taken */
+    uint64_t stored_bytes;             /* what it added to the packs */
+};
+
+/* Microseconds; 0 where a step did not happen. */
+struct ramet_fork_timing {
+    uint64_t pause_us;                                      /* the guest stood still this long */
+    uint64_t stop_us, state_us, hold_us, freeze_us, resume_us; /* parts of the pause */
+    uint64_t scan_us, copy_us;                              /* inside the pause when there is no memory holder */
+    uint64_t total_us;                                      /* whole call */
+};
+
+struct ramet_child_timing {
+    uint64_t spawn_us, load_us, running_us, answer_us; /* the last two: since the fork call began */
+};
+
+struct ramet_run_request {
+    const char *snapshot;  /* ref; default "debian" */
+    const char *name;      /* NULL: made up */
+    uint64_t memory_bytes; /* 0: the snapshot's, or 256 MiB for a boot; must match where the snapshot has memory */
+    unsigned cpus;         /* 0: the snapshot's, or 1 */
+    unsigned wait_ms;      /* until the guest agent must answer; 0: 60 s */
+};
+
+struct ramet_fork_request {
+    unsigned count;            /* 1..RAMET_FORK_MAX */
+    const char *const *names;  /* NULL, or `count` names */
+    const char *tag;           /* NULL, or a tag for the snapshot it makes */
+    bool wait_durable;         /* answer only when the snapshot is on disk */
+    bool no_answer_wait;       /* answer when the children run, without waiting for their guest agents */
+    unsigned wait_ms;          /* until every child's agent must answer; 0: 60 s */
+};
+
+struct ramet_fork_result {
+    struct ramet_snapshot_info snapshot;
+    struct ramet_fork_timing timing;
+    struct ramet_sandbox_info *children; /* owned; ramet_fork_result_free */
+    struct ramet_child_timing *child_timing;
+    size_t count;
+};
+void ramet_fork_result_free(struct ramet_fork_result *result);
+
+struct ramet_exec_request {
+    const char *const *argv; /* NULL-terminated */
+    const char *const *env;  /* NULL or NULL-terminated "K=V" */
+    const void *input;
+    size_t input_size;
+    unsigned timeout_ms; /* 0: 60 s */
+};
+struct ramet_exec_result {
+    int exit_code, term_signal;
+    char *out, *err; /* owned; ramet_exec_result_free */
+    size_t out_size, err_size;
+    bool out_truncated, err_truncated;
+};
+void ramet_exec_result_free(struct ramet_exec_result *result);
+
+struct ramet_import_request {
+    const char *tag;    /* NULL: none */
+    const char *disk;   /* raw image, or qcow2 and others through qemu-img */
+    const char *kernel, *initrd, *cmdline; /* files and text for a boot */
+    const char *memory, *state; /* files: only when all of a stopped machine comes from `ramet export` */
+    uint64_t memory_bytes; /* default memory of sandboxes that boot it; 0: 256 MiB */
+    unsigned cpus;         /* 0: 1 */
+};
+
+struct ramet_diff {
+    char from[RAMET_ID_SIZE], to[RAMET_ID_SIZE];
+    struct {
+        char image[16]; /* "memory", "disk0" */
+        uint64_t pages, changed_pages; /* of the larger side; differing */
+    } images[4];
+    size_t image_count;
+};
+
+struct ramet_store_info {
+    char dir[256];
+    uint64_t snapshots, sandboxes;
+    uint64_t logical_bytes; /* what all snapshots would need as plain files, holes not counted */
+    uint64_t unique_bytes;  /* live distinct pages, before compression */
+    uint64_t stored_bytes;  /* packs on disk */
+    uint64_t index_bytes;   /* RocksDB on disk */
+    uint64_t chunks, frames, packs;
+    uint64_t dedup_hits, dedup_misses, cache_hits, cache_misses; /* since the daemon started */
+};
+struct ramet_gc_info {
+    uint64_t live_chunks, dead_chunks, freed_bytes, packs_removed, duration_us;
+};
+struct ramet_fsck_info {
+    uint64_t snapshots, frames, chunks, problems;
+    char *report; /* one line a problem, owned; "" when clean */
+};
+
+int ramet_service_open(const struct ramet_service_config *config, struct ramet_service **ret, struct ramet_error *err);
+/* Ends every sandbox, finishes or drops what is not durable, unmounts. NULL is a no-op. */
+void ramet_service_close(struct ramet_service *service);
+
+/* Boots the snapshot, or restores it when it has memory. */
+int ramet_service_run(struct ramet_service *service, const struct ramet_run_request *request,
+                      struct ramet_sandbox_info *ret, struct ramet_child_timing *ret_timing, struct ramet_error *err);
+int ramet_service_fork(struct ramet_service *service, const char *sandbox, const struct ramet_fork_request *request,
+                       struct ramet_fork_result *ret, struct ramet_error *err);
+/* Returns when the snapshot is durable. */
+int ramet_service_snapshot(struct ramet_service *service, const char *sandbox, const char *tag,
+                           struct ramet_snapshot_info *ret, struct ramet_fork_timing *ret_timing,
+                           struct ramet_error *err);
+int ramet_service_exec(struct ramet_service *service, const char *sandbox, const struct ramet_exec_request *request,
+                       struct ramet_exec_result *ret, struct ramet_error *err);
+int ramet_service_pause(struct ramet_service *service, const char *sandbox, struct ramet_sandbox_info *ret,
+                        struct ramet_error *err);
+int ramet_service_resume(struct ramet_service *service, const char *sandbox, struct ramet_sandbox_info *ret,
+                         struct ramet_error *err);
+int ramet_service_sandbox_remove(struct ramet_service *service, const char *sandbox, struct ramet_error *err);
+int ramet_service_sandbox_get(struct ramet_service *service, const char *sandbox, struct ramet_sandbox_info *ret,
+                              struct ramet_error *err);
+int ramet_service_sandboxes(struct ramet_service *service, struct ramet_sandbox_info **ret, size_t *ret_count,
+                            struct ramet_error *err); /* oldest first */
+
+int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, struct ramet_snapshot_info *ret,
+                               struct ramet_error *err);
+int ramet_service_snapshots(struct ramet_service *service, struct ramet_snapshot_info **ret, size_t *ret_count,
+                            struct ramet_error *err); /* oldest first */
+/* CONFLICT while a sandbox runs on it. Its children keep what they share. */
+int ramet_service_snapshot_remove(struct ramet_service *service, const char *ref, struct ramet_error *err);
+int ramet_service_tag(struct ramet_service *service, const char *ref, const char *tag, struct ramet_error *err);
+int ramet_service_untag(struct ramet_service *service, const char *tag, struct ramet_error *err);
+
+int ramet_service_import(struct ramet_service *service, const struct ramet_import_request *request,
+                         struct ramet_snapshot_info *ret, struct ramet_error *err);
+/* Writes image "memory", "disk0", "state", "kernel" or "initrd" to `path` (sparse); format "raw" or "qcow2". */
+int ramet_service_export(struct ramet_service *service, const char *ref, const char *image, const char *path,
+                         const char *format, uint64_t *ret_bytes, struct ramet_error *err);
+/* Either side a snapshot ref, or a sandbox (then its base is meant). */
+int ramet_service_diff(struct ramet_service *service, const char *from, const char *to, struct ramet_diff *ret,
+                       struct ramet_error *err);
+
+int ramet_service_store_stat(struct ramet_service *service, struct ramet_store_info *ret, struct ramet_error *err);
+int ramet_service_store_gc(struct ramet_service *service, struct ramet_gc_info *ret, struct ramet_error *err);
+int ramet_service_store_fsck(struct ramet_service *service, struct ramet_fsck_info *ret, struct ramet_error *err);
+
+#endif
