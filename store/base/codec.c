@@ -106,3 +106,16 @@ char *ramet_reader_str(struct ramet_reader *r)
     s[size] = '\0';
     return s;
 }
+
+bool ramet_reader_field(struct ramet_reader *r, char *field, size_t size)
+{
+    uint32_t length = ramet_reader_u32(r);
+    const uint8_t *p = length < size ? take(r, length) : NULL;
+    if (!p) {
+        r->failed = true;
+        return false;
+    }
+    memcpy(field, p, length);
+    field[length] = '\0';
+    return true;
+}

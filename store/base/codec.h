@@ -47,5 +47,7 @@ uint8_t ramet_reader_u8(struct ramet_reader *r);
 uint32_t ramet_reader_u32(struct ramet_reader *r);
 uint64_t ramet_reader_u64(struct ramet_reader *r);
 char *ramet_reader_str(struct ramet_reader *r); /* owned by the caller; NULL on failure */
+/* Reads a string into a field of `size` bytes; false, and the reader failed, when it does not fit. */
+bool ramet_reader_field(struct ramet_reader *r, char *field, size_t size);
 
 #endif

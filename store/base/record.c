@@ -2,7 +2,11 @@
 #include "base/record.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h> /* picks AVX2 or AVX-512 at run time */
+#else
 #include <xxhash.h>
+#endif
 
 uint64_t ramet_checksum(const void *a, size_t a_size, const void *b, size_t b_size)
 {

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Branches: their records and their overlays.
+ *
+ * The record is written before the branch is used and says which snapshot its disks lie
+ * over and from which overlay generation on. A crash between making the files and
+ * writing the record leaves a directory without a record, removed at the next opening;
+ * one between updating the record and removing old files leaves files nobody reads,
+ * removed with the branch.
+ */
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/record.h"
+#include "catalog_private.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { magic = 0x52424d52 /* "RMBR" */, version = 1 };
+
+static void dir_of(const struct ramet_catalog *catalog, const char *id, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/%s", catalog->branch_dir, id);
+}
+
+/* --- objects --- */
+
+void ramet_branch_unref(struct ramet_branch *branch)
+{
+    if (!branch || atomic_fetch_sub(&branch->refs, 1) != 1)
+        return;
+    for (size_t i = 0; i < branch->disk_count; i++)
+        ramet_overlay_close(branch->disks[i]);
+    free(branch);
+}
+
+void ramet_branch_cleanup(struct ramet_branch **branch) { ramet_branch_unref(*branch); }
+
+void ramet_branches_free(struct ramet_branch **branches, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        ramet_branch_unref(branches[i]);
+    free(branches);
+}
+
+static void link_branch(struct ramet_catalog *catalog, struct ramet_branch *branch)
+{
+    *(catalog->branches_last ? &catalog->branches_last->next : &catalog->branches) = branch;
+    catalog->branches_last = branch;
+}
+
+/* False when it was not there. */
+static bool unlink_branch(struct ramet_catalog *catalog, struct ramet_branch *branch)
+{
+    struct ramet_branch *previous = NULL;
+    for (struct ramet_branch *b = catalog->branches; b; previous = b, b = b->next) {
+        if (b != branch)
+            continue;
+        *(previous ? &previous->next : &catalog->branches) = b->next;
+        if (catalog->branches_last == b)
+            catalog->branches_last = previous;
+        b->next = NULL;
+        return true;
+    }
+    return false;
+}
+
+/* Opens the overlays of all disks of `base`. */
+static int open_disks(struct ramet_branch *branch, const struct ramet_snapshot *base, struct ramet_error *err)
+{
+    char dir[PATH_MAX];
+    dir_of(branch->catalog, branch->id, dir);
+    int r = ramet_dir_make(dir, 0700, err);
+    for (size_t i = 0; i < RAMET_BRANCH_DISKS_MAX && r == 0; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "disk%zu", i);
+        struct ramet_image *image = ramet_snapshot_image(base, name);
+        if (!image)
+            break;
+        r = ramet_overlay_open(dir, name, image, branch->first_generation[i], &branch->disks[i], err);
+        branch->disk_count += r == 0;
+    }
+    return r;
+}
+
+/* --- records --- */
+
+/* Writes the record. Fields guarded by the lock are read under it. */
+static int write_record(struct ramet_branch *branch, struct ramet_error *err)
+{
+    struct ramet_catalog *catalog = branch->catalog;
+    struct ramet_kv *kv = ramet_store_kv(catalog->store);
+    _cleanup_(ramet_buf_free) struct ramet_buf buf = {0};
+    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(kv);
+    ramet_record_begin(&buf);
+    pthread_mutex_lock(&catalog->lock);
+    ramet_buf_put_u64(&buf, branch->serial);
+    ramet_buf_put_str(&buf, branch->name);
+    ramet_buf_put_str(&buf, branch->parent);
+    ramet_buf_put_u64(&buf, (uint64_t)branch->created_ms);
+    ramet_buf_put_u64(&buf, branch->memory_bytes);
+    ramet_buf_put_u32(&buf, branch->cpus);
+    ramet_buf_put_str(&buf, branch->base);
+    ramet_buf_put_str(&buf, branch->last_snapshot);
+    for (size_t i = 0; i < RAMET_BRANCH_DISKS_MAX; i++)
+        ramet_buf_put_u64(&buf, branch->first_generation[i]);
+    pthread_mutex_unlock(&catalog->lock);
+    int r = ramet_record_end(&buf, magic, version, err);
+    if (r == 0 && !batch)
+        r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", branch->name);
+    if (r == 0) {
+        ramet_kv_put(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id), buf.data, buf.size);
+        r = ramet_kv_write(kv, batch, true, err);
+    }
+    return r;
+}
+
+static int decode(struct ramet_branch *branch, const void *value, size_t size, struct ramet_error *err)
+{
+    struct ramet_reader reader;
+    uint16_t found;
+    char what[64];
+    snprintf(what, sizeof what, "branch %s", branch->id);
+    int r = ramet_record_open(value, size, magic, version, what, &reader, &found, err);
+    if (r < 0)
+        return r;
+    branch->serial = ramet_reader_u64(&reader);
+    bool ok = ramet_reader_field(&reader, branch->name, sizeof branch->name) &&
+              ramet_reader_field(&reader, branch->parent, sizeof branch->parent);
+    branch->created_ms = (int64_t)ramet_reader_u64(&reader);
+    branch->memory_bytes = ramet_reader_u64(&reader);
+    branch->cpus = ramet_reader_u32(&reader);
+    ok = ok && ramet_reader_field(&reader, branch->base, sizeof branch->base) &&
+         ramet_reader_field(&reader, branch->last_snapshot, sizeof branch->last_snapshot);
+    for (size_t i = 0; i < RAMET_BRANCH_DISKS_MAX; i++)
+        branch->first_generation[i] = ramet_reader_u64(&reader);
+    if (!ok || reader.failed)
+        return ramet_error_set(err, RAMET_CORRUPT, "%s: its record is damaged", what);
+    return 0;
+}
+
+static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_size, const void *value, size_t size,
+                    struct ramet_error *err)
+{
+    struct ramet_branch *branch = calloc(1, sizeof *branch);
+    struct ramet_snapshot *base = NULL;
+    if (!branch)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to load branches");
+    atomic_init(&branch->refs, 1);
+    branch->catalog = catalog;
+    snprintf(branch->id, sizeof branch->id, "%.*s", (int)key_size, (const char *)key);
+    int r = decode(branch, value, size, err);
+    if (r == 0 && ramet_catalog_find(catalog, branch->base, &base, NULL) == 0)
+        r = open_disks(branch, base, err);
+    ramet_snapshot_unref(base);
+    if (r < 0) {
+        ramet_branch_unref(branch);
+        return r;
+    }
+    if (branch->serial >= atomic_load(&catalog->next_serial))
+        atomic_store(&catalog->next_serial, branch->serial + 1);
+    link_branch(catalog, branch);
+    return 0;
+}
+
+/* Removes directories no record names. */
+static int remove_strays(struct ramet_catalog *catalog, struct ramet_error *err)
+{
+    DIR *dir = opendir(catalog->branch_dir);
+    int r = 0;
+    if (!dir)
+        return 0;
+    for (struct dirent *entry; r == 0 && (entry = readdir(dir));) {
+        struct ramet_branch *b = catalog->branches;
+        char path[PATH_MAX];
+        while (b && strcmp(b->id, entry->d_name) != 0)
+            b = b->next;
+        if (b || entry->d_name[0] == '.')
+            continue;
+        dir_of(catalog, entry->d_name, path);
+        r = ramet_dir_remove(path, err);
+    }
+    closedir(dir);
+    return r;
+}
+
+int ramet_branches_load(struct ramet_catalog *catalog, struct ramet_error *err)
+{
+    struct ramet_kv_iter *iter = ramet_kv_iter_new(ramet_store_kv(catalog->store), RAMET_KV_BRANCHES, NULL, 0);
+    const void *key, *value;
+    size_t key_size, value_size;
+    int r = iter ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to load branches");
+    while (r == 0 && ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size))
+        r = load_one(catalog, key, key_size, value, value_size, err);
+    if (r == 0)
+        r = ramet_kv_iter_status(iter, err);
+    ramet_kv_iter_free(iter);
+    return r < 0 ? r : remove_strays(catalog, err);
+}
+
+/* --- the catalog's side --- */
+
+static struct ramet_branch *find_locked(struct ramet_catalog *catalog, const char *ref)
+{
+    for (struct ramet_branch *b = catalog->branches; b; b = b->next)
+        if (strcmp(b->name, ref) == 0 || strcmp(b->id, ref) == 0)
+            return b;
+    return NULL;
+}
+
+int ramet_catalog_branch_find(struct ramet_catalog *catalog, const char *ref, struct ramet_branch **ret,
+                              struct ramet_error *err)
+{
+    pthread_mutex_lock(&catalog->lock);
+    struct ramet_branch *found = find_locked(catalog, ref);
+    if (found)
+        atomic_fetch_add(&found->refs, 1);
+    pthread_mutex_unlock(&catalog->lock);
+    if (!found) {
+        ramet_error_set(err, RAMET_NOT_FOUND, "branch \"%s\" not found", ref);
+        return ramet_error_hint(err, "'ramet ls' lists them");
+    }
+    *ret = found;
+    return 0;
+}
+
+int ramet_catalog_branches(struct ramet_catalog *catalog, struct ramet_branch ***ret, size_t *ret_count,
+                           struct ramet_error *err)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&catalog->lock);
+    for (struct ramet_branch *b = catalog->branches; b; b = b->next)
+        count++;
+    struct ramet_branch **all = calloc(count + 1, sizeof *all);
+    *ret_count = 0;
+    for (struct ramet_branch *b = catalog->branches; all && b; b = b->next) {
+        atomic_fetch_add(&b->refs, 1);
+        all[(*ret_count)++] = b;
+    }
+    pthread_mutex_unlock(&catalog->lock);
+    if (!all)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list branches");
+    *ret = all;
+    return 0;
+}
+
+static struct ramet_branch *make(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
+                                 const struct ramet_snapshot *base)
+{
+    struct ramet_branch *branch = calloc(1, sizeof *branch);
+    if (!branch)
+        return NULL;
+    atomic_init(&branch->refs, 1);
+    branch->catalog = catalog;
+    branch->serial = atomic_fetch_add(&catalog->next_serial, 1);
+    ramet_id_make(branch->id);
+    snprintf(branch->name, sizeof branch->name, "%s", request->name);
+    snprintf(branch->parent, sizeof branch->parent, "%s", request->parent ? request->parent : "");
+    snprintf(branch->base, sizeof branch->base, "%s", base->id);
+    snprintf(branch->last_snapshot, sizeof branch->last_snapshot, "%s",
+             atomic_load(&base->durable) ? base->id
+             : request->last_snapshot    ? request->last_snapshot
+                                         : "");
+    branch->created_ms = ramet_now_ms();
+    branch->memory_bytes = request->memory_bytes;
+    branch->cpus = request->cpus;
+    return branch;
+}
+
+int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
+                             struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err)
+{
+    int r = ramet_name_check(request->name, "name", err);
+    if (r < 0)
+        return r;
+    struct ramet_branch *branch = make(catalog, request, base);
+    if (!branch)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", request->name);
+    pthread_mutex_lock(&catalog->lock);
+    bool taken = find_locked(catalog, request->name);
+    if (!taken) {
+        link_branch(catalog, branch);
+        atomic_fetch_add(&branch->refs, 1);
+    }
+    pthread_mutex_unlock(&catalog->lock);
+    if (taken) {
+        ramet_branch_unref(branch);
+        ramet_error_set(err, RAMET_EXISTS, "the name \"%s\" is taken", request->name);
+        return ramet_error_hint(err, "choose another, or remove it with 'ramet rm %s'", request->name);
+    }
+    r = open_disks(branch, base, err);
+    if (r == 0)
+        r = write_record(branch, err);
+    if (r < 0) {
+        ramet_catalog_branch_remove(catalog, branch, NULL);
+        ramet_branch_unref(branch);
+        return r;
+    }
+    *ret = branch;
+    return 0;
+}
+
+int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_branch *branch,
+                                struct ramet_snapshot *snapshot, const uint64_t *generations,
+                                struct ramet_error *err)
+{
+    pthread_mutex_lock(&catalog->lock);
+    snprintf(branch->last_snapshot, sizeof branch->last_snapshot, "%s", snapshot->id);
+    if (generations) {
+        snprintf(branch->base, sizeof branch->base, "%s", snapshot->id);
+        memcpy(branch->first_generation, generations, branch->disk_count * sizeof *generations);
+    }
+    pthread_mutex_unlock(&catalog->lock);
+    int r = write_record(branch, err);
+    for (size_t i = 0; i < branch->disk_count && generations && r == 0; i++)
+        ramet_overlay_trim(branch->disks[i], generations[i]);
+    return r;
+}
+
+void ramet_branch_bases(struct ramet_branch *branch, char base[RAMET_CATALOG_ID_SIZE],
+                        char last_snapshot[RAMET_CATALOG_ID_SIZE])
+{
+    pthread_mutex_lock(&branch->catalog->lock);
+    if (base)
+        memcpy(base, branch->base, RAMET_CATALOG_ID_SIZE);
+    if (last_snapshot)
+        memcpy(last_snapshot, branch->last_snapshot, RAMET_CATALOG_ID_SIZE);
+    pthread_mutex_unlock(&branch->catalog->lock);
+}
+
+int ramet_catalog_branch_remove(struct ramet_catalog *catalog, struct ramet_branch *branch, struct ramet_error *err)
+{
+    char dir[PATH_MAX];
+    struct ramet_kv *kv = ramet_store_kv(catalog->store);
+    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(kv);
+    if (!batch)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to remove branch %s", branch->name);
+    pthread_mutex_lock(&catalog->lock);
+    bool linked = unlink_branch(catalog, branch);
+    pthread_mutex_unlock(&catalog->lock);
+    if (!linked)
+        return ramet_error_set(err, RAMET_NOT_FOUND, "branch \"%s\" is removed already", branch->name);
+    ramet_kv_delete(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id));
+    int r = ramet_kv_write(kv, batch, true, err);
+    dir_of(catalog, branch->id, dir);
+    if (r == 0)
+        r = ramet_dir_remove(dir, err);
+    ramet_branch_unref(branch);
+    return r;
+}

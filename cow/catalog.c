@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "catalog_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, struct ramet_error *err)
+{
+    struct ramet_catalog *catalog = calloc(1, sizeof *catalog);
+    if (!catalog)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open the catalog");
+    catalog->store = store;
+    atomic_init(&catalog->next_serial, 1);
+    pthread_mutex_init(&catalog->lock, NULL);
+    catalog->images = ramet_image_set_new(store);
+    int r = catalog->images && asprintf(&catalog->branch_dir, "%s/branches", ramet_store_dir(store)) >= 0
+                ? ramet_dir_make(catalog->branch_dir, 0700, err)
+                : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open the catalog");
+    if (r == 0)
+        r = ramet_snapshots_load(catalog, err);
+    if (r == 0)
+        r = ramet_tags_load(catalog, err);
+    if (r == 0)
+        r = ramet_branches_load(catalog, err);
+    if (r < 0) {
+        ramet_catalog_close(catalog);
+        return r;
+    }
+    *ret = catalog;
+    return 0;
+}
+
+void ramet_catalog_close(struct ramet_catalog *catalog)
+{
+    if (!catalog)
+        return;
+    for (struct ramet_branch *b = catalog->branches, *next; b; b = next) {
+        next = b->next;
+        ramet_branch_unref(b);
+    }
+    for (struct ramet_snapshot *s = catalog->snapshots, *next; s; s = next) {
+        next = s->next;
+        ramet_snapshot_unref(s);
+    }
+    free(catalog->tags);
+    free(catalog->branch_dir);
+    ramet_image_set_free(catalog->images);
+    pthread_mutex_destroy(&catalog->lock);
+    free(catalog);
+}
+
+struct ramet_store *ramet_catalog_store(struct ramet_catalog *catalog) { return catalog->store; }
+struct ramet_image_set *ramet_catalog_images(struct ramet_catalog *catalog) { return catalog->images; }
+
+void ramet_id_make(char id[RAMET_CATALOG_ID_SIZE])
+{
+    uint64_t bits;
+    ramet_random(&bits, sizeof bits);
+    snprintf(id, RAMET_CATALOG_ID_SIZE, "%016llx", (unsigned long long)bits);
+}
+
+int ramet_name_check(const char *name, const char *what, struct ramet_error *err)
+{
+    static const char first[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    static const char rest[] = "abcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t size = strlen(name);
+    bool like_id = size == RAMET_CATALOG_ID_SIZE - 1 && strspn(name, "0123456789abcdef") == size;
+    if (size > 0 && size < RAMET_CATALOG_NAME_SIZE && strchr(first, name[0]) && strspn(name, rest) == size && !like_id)
+        return 0;
+    ramet_error_set(err, RAMET_INVALID, "\"%.80s\" is no valid %s", name, what);
+    return ramet_error_hint(err, "use 1 to %d of a-z 0-9 . _ -, beginning with a letter or digit, not 16 hex digits",
+                            RAMET_CATALOG_NAME_SIZE - 1);
+}
+
+static int mark(void *ctx, struct ramet_gc *gc, struct ramet_error *err)
+{
+    struct ramet_catalog *catalog = ctx;
+    return ramet_image_set_mark(catalog->images, gc, err);
+}
+
+int ramet_catalog_gc(struct ramet_catalog *catalog, struct ramet_gc_result *ret, struct ramet_error *err)
+{
+    return ramet_store_gc(catalog->store, mark, catalog, ret, err);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The catalog: every snapshot, tag and branch of a store.
+ *
+ * A snapshot is visible from ramet_catalog_add on, first resident in memory, then
+ * durable once ramet_catalog_commit returns. A snapshot that never became durable is
+ * gone after a restart, with no trace.
+ *
+ * Objects are reference-counted; lookups return references of the caller's. Fields
+ * without a note are constant after creation. Thread-safe.
+ */
+#ifndef RAMET_COW_CATALOG_H
+#define RAMET_COW_CATALOG_H
+
+#include "image.h"
+#include "overlay.h"
+
+#include <stdatomic.h>
+
+#define RAMET_CATALOG_NAME_SIZE 64
+#define RAMET_CATALOG_ID_SIZE 17 /* 16 hex digits and NUL */
+#define RAMET_SNAPSHOT_IMAGES_MAX 16
+#define RAMET_BRANCH_DISKS_MAX 4
+
+struct ramet_catalog;
+
+/* A named image of a snapshot: "memory", "disk0", "state", "kernel", "initrd". */
+struct ramet_snapshot_image {
+    char name[16];
+    struct ramet_image *image; /* owned by the snapshot */
+};
+
+struct ramet_snapshot {
+    _Atomic unsigned refs;
+    uint64_t serial; /* never reused; inode numbers come from it */
+    char id[RAMET_CATALOG_ID_SIZE];
+    char parent[RAMET_CATALOG_ID_SIZE];  /* or "" */
+    char sandbox[RAMET_CATALOG_ID_SIZE]; /* taken of, or "" */
+    char sandbox_name[RAMET_CATALOG_NAME_SIZE];
+    int64_t created_ms;
+    uint64_t memory_bytes; /* of the machine, also where no memory image is held */
+    uint32_t cpus;
+    char *cmdline; /* owned; kernel command line of a boot, or NULL */
+    uint64_t captured_pages;
+    struct ramet_snapshot_image images[RAMET_SNAPSHOT_IMAGES_MAX];
+    size_t image_count;
+    _Atomic uint64_t stored_bytes; /* frames its commit added */
+    _Atomic bool durable;
+    _Atomic bool removed;
+    /* The catalog's: */
+    struct ramet_catalog *catalog;
+    struct ramet_snapshot *next; /* oldest first; catalog lock */
+};
+
+/* A branch: the disks and the record of one sandbox. */
+struct ramet_branch {
+    _Atomic unsigned refs;
+    uint64_t serial;
+    char id[RAMET_CATALOG_ID_SIZE];
+    char name[RAMET_CATALOG_NAME_SIZE];
+    char parent[RAMET_CATALOG_ID_SIZE]; /* branch it was forked from, or "" */
+    int64_t created_ms;
+    uint64_t memory_bytes;
+    uint32_t cpus;
+    struct ramet_overlay *disks[RAMET_BRANCH_DISKS_MAX]; /* owned; disk0 and on */
+    size_t disk_count;
+    /* Guarded by the catalog lock; read them with ramet_branch_bases, change them with ramet_catalog_branch_update. */
+    char base[RAMET_CATALOG_ID_SIZE];          /* snapshot its disks lie over */
+    char last_snapshot[RAMET_CATALOG_ID_SIZE]; /* newest durable snapshot to restore it from */
+    uint64_t first_generation[RAMET_BRANCH_DISKS_MAX]; /* of each disk over `base` */
+    struct ramet_catalog *catalog;
+    struct ramet_branch *next;
+};
+
+int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, struct ramet_error *err);
+void ramet_catalog_close(struct ramet_catalog *catalog);
+struct ramet_store *ramet_catalog_store(struct ramet_catalog *catalog);
+struct ramet_image_set *ramet_catalog_images(struct ramet_catalog *catalog);
+
+/* 0 or RAMET_INVALID: [a-z0-9][a-z0-9._-]*, at most 63 bytes, not like an id (16 hex digits). `what` is for the message. */
+int ramet_name_check(const char *name, const char *what, struct ramet_error *err);
+void ramet_id_make(char id[RAMET_CATALOG_ID_SIZE]);
+
+/* --- snapshots --- */
+
+/* A snapshot with a fresh id and serial and no images, not visible yet; one reference. */
+int ramet_snapshot_new(struct ramet_catalog *catalog, struct ramet_snapshot **ret, struct ramet_error *err);
+/* Takes over `image` in every case. */
+int ramet_snapshot_add_image(struct ramet_snapshot *snapshot, const char *name, struct ramet_image *image,
+                             struct ramet_error *err);
+struct ramet_image *ramet_snapshot_image(const struct ramet_snapshot *snapshot, const char *name); /* borrowed or NULL */
+struct ramet_snapshot *ramet_snapshot_ref(struct ramet_snapshot *snapshot);
+void ramet_snapshot_unref(struct ramet_snapshot *snapshot);
+void ramet_snapshot_cleanup(struct ramet_snapshot **snapshot); /* for _cleanup_ */
+
+/* Makes it visible; the catalog takes a reference of its own. `tag` may be NULL; it moves if it names another. */
+int ramet_catalog_add(struct ramet_catalog *catalog, struct ramet_snapshot *snapshot, const char *tag,
+                      struct ramet_error *err);
+/* Puts its images into the store and its record with them, durably, then settles the images. */
+int ramet_catalog_commit(struct ramet_catalog *catalog, struct ramet_snapshot *snapshot, struct ramet_error *err);
+/* Removes the record and its tags durably; the object lives on while it is referenced. */
+int ramet_catalog_remove(struct ramet_catalog *catalog, struct ramet_snapshot *snapshot, struct ramet_error *err);
+/* By id or tag; a reference of the caller's. NOT_FOUND names the ref. */
+int ramet_catalog_find(struct ramet_catalog *catalog, const char *ref, struct ramet_snapshot **ret,
+                       struct ramet_error *err);
+/* All, oldest first; each a reference of the caller's; the array is freed with ramet_snapshots_free. */
+int ramet_catalog_snapshots(struct ramet_catalog *catalog, struct ramet_snapshot ***ret, size_t *ret_count,
+                            struct ramet_error *err);
+void ramet_snapshots_free(struct ramet_snapshot **snapshots, size_t count);
+
+/* Tags of a snapshot durable or not yet; a tag of one that is not is written with its commit. */
+int ramet_catalog_tag(struct ramet_catalog *catalog, struct ramet_snapshot *snapshot, const char *tag,
+                      struct ramet_error *err);
+int ramet_catalog_untag(struct ramet_catalog *catalog, const char *tag, struct ramet_error *err);
+struct ramet_tag {
+    char name[RAMET_CATALOG_NAME_SIZE];
+    char snapshot[RAMET_CATALOG_ID_SIZE];
+};
+/* All tags in name order; owned by the caller (free). */
+int ramet_catalog_tags(struct ramet_catalog *catalog, struct ramet_tag **ret, size_t *ret_count,
+                       struct ramet_error *err);
+
+/* --- branches --- */
+
+struct ramet_branch_request {
+    const char *name;   /* free and valid, or EXISTS / INVALID */
+    const char *parent; /* or NULL */
+    const char *last_snapshot; /* to restore from while `base` is not durable; NULL: none */
+    uint64_t memory_bytes;
+    uint32_t cpus;
+};
+/* A durable record and empty overlays over the snapshot's disks; one reference of the caller's. */
+int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
+                             struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err);
+/* By id or name. A branch whose base did not survive a crash has no disks. */
+int ramet_catalog_branch_find(struct ramet_catalog *catalog, const char *ref, struct ramet_branch **ret,
+                              struct ramet_error *err);
+int ramet_catalog_branches(struct ramet_catalog *catalog, struct ramet_branch ***ret, size_t *ret_count,
+                           struct ramet_error *err); /* oldest first; ramet_branches_free */
+void ramet_branches_free(struct ramet_branch **branches, size_t count);
+/*
+ * `snapshot`, now durable, holds the branch's disks as frozen when `generations` (one a disk)
+ * began: the branch lies over it from here on and older overlay files go. With NULL only
+ * last_snapshot changes.
+ */
+int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_branch *branch,
+                                struct ramet_snapshot *snapshot, const uint64_t *generations,
+                                struct ramet_error *err);
+/* Copies of `base` and `last_snapshot`; either may be NULL. */
+void ramet_branch_bases(struct ramet_branch *branch, char base[RAMET_CATALOG_ID_SIZE],
+                        char last_snapshot[RAMET_CATALOG_ID_SIZE]);
+/* Forgets the branch and removes its files. */
+int ramet_catalog_branch_remove(struct ramet_catalog *catalog, struct ramet_branch *branch, struct ramet_error *err);
+void ramet_branch_unref(struct ramet_branch *branch);
+void ramet_branch_cleanup(struct ramet_branch **branch);
+
+/* --- the whole --- */
+
+int ramet_catalog_gc(struct ramet_catalog *catalog, struct ramet_gc_result *ret, struct ramet_error *err);
+struct ramet_fsck_result {
+    uint64_t snapshots, frames, chunks, problems;
+    char *report; /* one line a problem, naming pack, offset and the snapshots that need it; owned */
+};
+int ramet_catalog_fsck(struct ramet_catalog *catalog, struct ramet_fsck_result *ret, struct ramet_error *err);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the catalog's sources share. One lock, never held across I/O. */
+#ifndef RAMET_COW_CATALOG_PRIVATE_H
+#define RAMET_COW_CATALOG_PRIVATE_H
+
+#include "catalog.h"
+
+#include <pthread.h>
+
+struct ramet_catalog {
+    struct ramet_store *store;
+    struct ramet_image_set *images;
+    char *branch_dir; /* owned; STORE/branches */
+    _Atomic uint64_t next_serial;
+    pthread_mutex_t lock; /* guards all below */
+    struct ramet_snapshot *snapshots, *snapshots_last; /* oldest first */
+    struct ramet_branch *branches, *branches_last;
+    struct ramet_tag *tags; /* in name order; owned */
+    size_t tag_count;
+};
+
+/* snapshot.c */
+int ramet_snapshots_load(struct ramet_catalog *catalog, struct ramet_error *err);
+/* Puts the tag records of a snapshot into a batch. Takes the lock. */
+void ramet_tags_put(struct ramet_catalog *catalog, const char *snapshot_id, struct ramet_kv_batch *batch);
+
+/* branch.c */
+int ramet_branches_load(struct ramet_catalog *catalog, struct ramet_error *err);
+
+/* tag.c */
+int ramet_tags_load(struct ramet_catalog *catalog, struct ramet_error *err);
+/* Sets or moves a tag in memory. Under the lock. */
+int ramet_tag_set(struct ramet_catalog *catalog, const char *name, const char *snapshot_id, struct ramet_error *err);
+/* Drops all tags of a snapshot from memory, and from disk in `batch`. Under the lock. */
+void ramet_tags_drop(struct ramet_catalog *catalog, const char *snapshot_id, struct ramet_kv_batch *batch);
+/* The tagged id, copied; false when there is no such tag. Under the lock. */
+bool ramet_tag_resolve(struct ramet_catalog *catalog, const char *name, char id[RAMET_CATALOG_ID_SIZE]);
+
+#endif

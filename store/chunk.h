@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the whole tree agrees on about chunks. */
+#ifndef RAMET_STORE_CHUNK_H
+#define RAMET_STORE_CHUNK_H
+
+#include <stdint.h>
+
+#define RAMET_PAGE_SIZE 4096
+
+/*
+ * A chunk number names the stored content of one page: frame number * 16 + slot in
+ * the frame. Equal numbers mean equal content. Numbers are never reused. Moving a
+ * frame to another pack changes no number.
+ */
+typedef uint64_t ramet_chunk;
+
+#define RAMET_CHUNK_ZERO ((ramet_chunk)0) /* a page of zeros; stored nowhere */
+#define RAMET_FRAME_SLOTS 16              /* most pages a frame may hold */
+
+static inline uint64_t ramet_chunk_frame(ramet_chunk chunk) { return chunk / RAMET_FRAME_SLOTS; }
+static inline unsigned ramet_chunk_slot(ramet_chunk chunk) { return (unsigned)(chunk % RAMET_FRAME_SLOTS); }
+
+static inline ramet_chunk ramet_chunk_make(uint64_t frame, unsigned slot)
+{
+    return frame * RAMET_FRAME_SLOTS + slot;
+}
+
+#endif

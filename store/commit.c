@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From sealed frames to durable ones.
+ *
+ * A sealed frame waits in the pending tables, readable and a dedup candidate. Placing
+ * appends it to the pack without a sync, whenever much is waiting, so that memory
+ * stays bounded. Committing places the rest, syncs the pack, and then writes one
+ * RocksDB batch: index entries, frame places, how far the pack reaches, and the
+ * caller's records. Only after that are frames taken out of the pending tables.
+ *
+ * A crash before the batch leaves bytes past the committed end of the pack, which
+ * opening cuts off. A failed write leaves the frames pending with their content, so
+ * the next commit tries again.
+ */
+#include "base/cleanup.h"
+#include "base/codec.h"
+#include "store_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { place_at_bytes = 32 << 20, place_batch = 1024 };
+
+static void pending_free(struct ramet_pending *frame)
+{
+    free(frame->pages);
+    free(frame->record);
+    free(frame);
+}
+
+bool ramet_pending_find(struct ramet_store *store, uint64_t hash, ramet_chunk *ret)
+{
+    pthread_mutex_lock(&store->pending_lock);
+    bool found = ramet_u64map_get(&store->pending_index, hash, ret);
+    pthread_mutex_unlock(&store->pending_lock);
+    return found;
+}
+
+int ramet_pending_read(struct ramet_store *store, uint64_t frame, unsigned slot, size_t offset, void *buf, size_t size,
+                       struct ramet_place *ret_place)
+{
+    int result = 0;
+    uint64_t value;
+    pthread_mutex_lock(&store->pending_lock);
+    if (ramet_u64map_get(&store->pending_frames, frame, &value)) {
+        struct ramet_pending *pending = (struct ramet_pending *)(uintptr_t)value;
+        if (pending->pages && slot < pending->slots) {
+            memcpy(buf, pending->pages + (size_t)slot * RAMET_PAGE_SIZE + offset, size);
+            result = 1;
+        } else if (pending->placed) {
+            *ret_place = pending->place;
+            result = 2;
+        }
+    }
+    pthread_mutex_unlock(&store->pending_lock);
+    return result;
+}
+
+/* Appends what is not placed yet. Under commit_lock. */
+static int place_pending(struct ramet_store *store, struct ramet_error *err)
+{
+    struct ramet_pending *frames[place_batch];
+    struct iovec records[place_batch];
+    struct ramet_place places[place_batch];
+    for (;;) {
+        size_t count = 0;
+        pthread_mutex_lock(&store->pending_lock);
+        for (struct ramet_pending *f = store->pending_first; f && count < place_batch; f = f->next)
+            if (!f->placed)
+                frames[count++] = f;
+        pthread_mutex_unlock(&store->pending_lock);
+        if (count == 0)
+            return 0;
+        for (size_t i = 0; i < count; i++)
+            records[i] = (struct iovec){frames[i]->record, frames[i]->record_size};
+        int r = ramet_packs_append(store->packs, records, count, places, err);
+        if (r < 0)
+            return r;
+        for (size_t i = 0; i < count; i++) {
+            ramet_frame_cache_insert(store->cache, frames[i]->number, frames[i]->pages, frames[i]->slots);
+            pthread_mutex_lock(&store->pending_lock);
+            store->pending_bytes -= (size_t)frames[i]->slots * RAMET_PAGE_SIZE;
+            frames[i]->place = places[i];
+            frames[i]->placed = true;
+            free(STEAL(frames[i]->pages));
+            pthread_mutex_unlock(&store->pending_lock);
+            free(STEAL(frames[i]->record));
+        }
+    }
+}
+
+/* Puts the frame into the tables, all or nothing. Under pending_lock. */
+static bool pending_link(struct ramet_store *store, struct ramet_pending *frame)
+{
+    if (!ramet_u64map_put(&store->pending_frames, frame->number, (uintptr_t)frame))
+        return false;
+    for (unsigned i = 0; i < frame->slots; i++)
+        if (!ramet_u64map_put(&store->pending_index, frame->hashes[i], ramet_chunk_make(frame->number, i))) {
+            ramet_u64map_remove(&store->pending_frames, frame->number);
+            return false;
+        }
+    *(store->pending_last ? &store->pending_last->next : &store->pending_first) = frame;
+    store->pending_last = frame;
+    store->pending_bytes += (size_t)frame->slots * RAMET_PAGE_SIZE;
+    return true;
+}
+
+int ramet_pending_add(struct ramet_store *store, struct ramet_pending *frame, struct ramet_error *err)
+{
+    pthread_mutex_lock(&store->pending_lock);
+    bool linked = pending_link(store, frame);
+    bool full = store->pending_bytes >= place_at_bytes;
+    pthread_mutex_unlock(&store->pending_lock);
+    if (!linked) {
+        pending_free(frame);
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to hold a frame");
+    }
+    if (!full)
+        return 0;
+    pthread_mutex_lock(&store->commit_lock);
+    int r = place_pending(store, err);
+    pthread_mutex_unlock(&store->commit_lock);
+    return r;
+}
+
+void ramet_pack_key(uint8_t key[RAMET_PACK_KEY_SIZE], uint32_t pack)
+{
+    memcpy(key, "pack", 4);
+    for (int i = 0; i < 4; i++)
+        key[4 + i] = (uint8_t)(pack >> (24 - 8 * i));
+}
+
+void ramet_commit_marks(struct ramet_store *store, struct ramet_kv_batch *batch)
+{
+    uint8_t value[8], key[RAMET_PACK_KEY_SIZE];
+    uint64_t size;
+    uint32_t pack = ramet_packs_current(store->packs, &size);
+    if (pack) {
+        ramet_pack_key(key, pack);
+        ramet_put_le64(value, size);
+        ramet_kv_put(batch, RAMET_KV_META, key, sizeof key, value, sizeof value);
+    }
+    ramet_put_le64(value, atomic_load(&store->next_frame));
+    ramet_kv_put(batch, RAMET_KV_META, "next-frame", 10, value, sizeof value);
+}
+
+/* Puts the records of all placed frames up to and including `last` into the batch. */
+static void batch_frames(struct ramet_pending *first, const struct ramet_pending *last, struct ramet_kv_batch *batch)
+{
+    for (struct ramet_pending *f = first; f; f = f->next) {
+        uint8_t frame_key[8], place[RAMET_PLACE_SIZE];
+        ramet_put_be64(frame_key, f->number);
+        ramet_place_encode(place, f->slots, &f->place);
+        ramet_kv_put(batch, RAMET_KV_FRAMES, frame_key, sizeof frame_key, place, sizeof place);
+        for (unsigned i = 0; i < f->slots; i++) {
+            uint8_t hash_key[8], chunk[8];
+            ramet_put_be64(hash_key, f->hashes[i]);
+            ramet_put_le64(chunk, ramet_chunk_make(f->number, i));
+            ramet_kv_put(batch, RAMET_KV_INDEX, hash_key, sizeof hash_key, chunk, sizeof chunk);
+        }
+        if (f == last)
+            break;
+    }
+}
+
+/* Takes committed frames, up to and including `last`, out of the tables. */
+static void pending_unlink(struct ramet_store *store, const struct ramet_pending *last)
+{
+    pthread_mutex_lock(&store->pending_lock);
+    for (bool done = !last; !done;) {
+        struct ramet_pending *f = store->pending_first;
+        done = f == last;
+        store->pending_first = f->next;
+        if (!f->next)
+            store->pending_last = NULL;
+        ramet_u64map_remove(&store->pending_frames, f->number);
+        for (unsigned i = 0; i < f->slots; i++) {
+            uint64_t chunk;
+            if (ramet_u64map_get(&store->pending_index, f->hashes[i], &chunk) &&
+                chunk == ramet_chunk_make(f->number, i))
+                ramet_u64map_remove(&store->pending_index, f->hashes[i]);
+        }
+        pending_free(f);
+    }
+    pthread_mutex_unlock(&store->pending_lock);
+}
+
+static int commit_locked(struct ramet_store *store, struct ramet_kv_batch *batch, struct ramet_error *err)
+{
+    int r = place_pending(store, err);
+    if (r < 0)
+        return r;
+    /* Frames sealed from here on wait for the next commit; the list up to `last` is all placed. */
+    struct ramet_pending *first, *last = NULL;
+    pthread_mutex_lock(&store->pending_lock);
+    first = store->pending_first;
+    for (struct ramet_pending *f = first; f && f->placed; f = f->next)
+        last = f;
+    pthread_mutex_unlock(&store->pending_lock);
+    if (last) {
+        if ((r = ramet_packs_sync(store->packs, err)) < 0)
+            return r;
+        pthread_mutex_lock(&store->pending_lock);
+        batch_frames(first, last, batch);
+        pthread_mutex_unlock(&store->pending_lock);
+    }
+    ramet_commit_marks(store, batch);
+    if ((r = ramet_kv_write(store->kv, batch, true, err)) < 0)
+        return r;
+    pending_unlink(store, last);
+    return 0;
+}
+
+int ramet_commit(struct ramet_store *store, struct ramet_kv_batch *batch, struct ramet_error *err)
+{
+    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *own = NULL;
+    if (!batch && !(batch = own = ramet_kv_batch_new(store->kv)))
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to commit");
+    pthread_mutex_lock(&store->commit_lock);
+    int r = commit_locked(store, batch, err);
+    pthread_mutex_unlock(&store->commit_lock);
+    return r;
+}
+
+void ramet_pending_free_all(struct ramet_store *store)
+{
+    while (store->pending_first) {
+        struct ramet_pending *f = store->pending_first;
+        store->pending_first = f->next;
+        pending_free(f);
+    }
+    ramet_u64map_free(&store->pending_frames);
+    ramet_u64map_free(&store->pending_index);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The chunk store: pages in, chunk numbers out.
+ *
+ * Writing goes through an ingest, a session of one thread. What it puts can be read,
+ * and is durable, after ramet_ingest_commit.
+ * What no commit made reachable is garbage that ramet_store_gc collects; while an
+ * ingest is open nothing it put or found is collected.
+ *
+ * Thread-safety: all ramet_store_* functions; an ingest belongs to one thread.
+ */
+#ifndef RAMET_STORE_STORE_H
+#define RAMET_STORE_STORE_H
+
+#include "base/error.h"
+#include "chunk.h"
+#include "kv.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ramet_store;
+struct ramet_ingest;
+struct ramet_gc;
+
+struct ramet_store_options {
+    size_t cache_bytes;   /* decompressed frames kept; 0: 64 MiB */
+    unsigned frame_slots; /* pages a frame, 1..16; 0: 4, whose ratio is within 1 % of 16 at a third of the decode time */
+    int zstd_level;       /* 0: 1 */
+};
+
+/* Makes the store when the directory is empty or missing. BUSY when another process has it open. */
+int ramet_store_open(const char *dir, const struct ramet_store_options *options, struct ramet_store **ret,
+                     struct ramet_error *err);
+void ramet_store_close(struct ramet_store *store); /* no ingest may be open */
+struct ramet_kv *ramet_store_kv(struct ramet_store *store); /* borrowed; for records of the layers above */
+const char *ramet_store_dir(const struct ramet_store *store);
+
+/* Reads whole pages: `count` of them to `buf`. Every byte was verified when it came off the disk. */
+int ramet_store_read(struct ramet_store *store, const ramet_chunk *chunks, size_t count, void *buf,
+                     struct ramet_error *err);
+/* Reads `size` bytes at `offset` within one page. */
+int ramet_store_read_part(struct ramet_store *store, ramet_chunk chunk, size_t offset, void *buf, size_t size,
+                          struct ramet_error *err);
+
+/* Data and map nodes go to frames of their own, so that walking a map reads few frames. */
+enum ramet_chunk_kind { RAMET_CHUNK_DATA, RAMET_CHUNK_NODE };
+
+int ramet_ingest_begin(struct ramet_store *store, struct ramet_ingest **ret, struct ramet_error *err);
+/* Stores `count` pages and fills chunks[]. Zero pages give RAMET_CHUNK_ZERO, known pages their number. */
+int ramet_ingest_put(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, const void *pages, size_t count,
+                     ramet_chunk *chunks, struct ramet_error *err);
+/* Makes all that was put durable, and `batch` (may be NULL) with it, atomically. */
+int ramet_ingest_commit(struct ramet_ingest *ingest, struct ramet_kv_batch *batch, struct ramet_error *err);
+void ramet_ingest_end(struct ramet_ingest *ingest); /* NULL is a no-op */
+/* Bytes of frames it added; closes the frames that are still open, so call it once, at the end. */
+int ramet_ingest_stored_bytes(struct ramet_ingest *ingest, uint64_t *ret, struct ramet_error *err);
+
+/* Marks a chunk live; true when it was not marked before (its children need marking then). */
+bool ramet_gc_mark(struct ramet_gc *gc, ramet_chunk chunk);
+
+struct ramet_gc_result {
+    uint64_t live_chunks, dead_chunks, freed_bytes, packs_removed, duration_us;
+};
+/*
+ * Frees what `mark` does not reach. `mark` must mark every chunk of every snapshot and
+ * of every map that is in use; it runs beside readers and ingests.
+ */
+int ramet_store_gc(struct ramet_store *store, int (*mark)(void *ctx, struct ramet_gc *gc, struct ramet_error *err),
+                   void *ctx, struct ramet_gc_result *ret, struct ramet_error *err);
+
+/* Verifies every frame. `problem` is called for each damaged one, with a line that names pack and offset. */
+struct ramet_verify_result {
+    uint64_t frames, chunks, problems;
+};
+int ramet_store_verify(struct ramet_store *store, void (*problem)(void *ctx, uint64_t frame, const char *line),
+                       void *ctx, struct ramet_verify_result *ret, struct ramet_error *err);
+
+struct ramet_store_stat {
+    uint64_t chunks, frames, packs, pack_bytes, index_bytes; /* bytes on disk */
+    uint64_t dedup_hits, dedup_misses, cache_hits, cache_misses;
+};
+int ramet_store_stat(struct ramet_store *store, struct ramet_store_stat *ret, struct ramet_error *err);
+void ramet_store_drop_caches(struct ramet_store *store); /* for cold measurements */
+
+#endif
