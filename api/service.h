@@ -70,7 +70,7 @@ struct ramet_snapshot_info {
     uint64_t memory_bytes, disk_bytes, state_bytes;
     unsigned cpus;
     int64_t created_ms;
-    uint64_t memory_pages, disk_pages; /* non-zero pages */
+    uint64_t memory_pages, disk_pages; /* non-zero pages; counted by ramet_service_snapshot_get only, else 0 */
     uint64_t captured_pages;           /* private pages found when it was taken */
     uint64_t stored_bytes;             /* what it added to the packs */
 };

@@ -226,6 +226,22 @@ int ramet_catalog_branch_find(struct ramet_catalog *catalog, const char *ref, st
     return 0;
 }
 
+int ramet_catalog_branch_by_serial(struct ramet_catalog *catalog, uint64_t serial, struct ramet_branch **ret,
+                                   struct ramet_error *err)
+{
+    pthread_mutex_lock(&catalog->lock);
+    struct ramet_branch *found = catalog->branches;
+    while (found && found->serial != serial)
+        found = found->next;
+    if (found)
+        atomic_fetch_add(&found->refs, 1);
+    pthread_mutex_unlock(&catalog->lock);
+    if (!found)
+        return ramet_error_set(err, RAMET_NOT_FOUND, "no branch has serial %llu", (unsigned long long)serial);
+    *ret = found;
+    return 0;
+}
+
 int ramet_catalog_branches(struct ramet_catalog *catalog, struct ramet_branch ***ret, size_t *ret_count,
                            struct ramet_error *err)
 {
@@ -307,6 +323,13 @@ int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_bran
                                 struct ramet_error *err)
 {
     pthread_mutex_lock(&catalog->lock);
+    bool outdated = false;
+    for (size_t i = 0; generations && i < branch->disk_count; i++)
+        outdated |= generations[i] < branch->first_generation[i];
+    if (outdated) { /* a later snapshot became durable first: it holds more, and the files between are gone */
+        pthread_mutex_unlock(&catalog->lock);
+        return 0;
+    }
     snprintf(branch->last_snapshot, sizeof branch->last_snapshot, "%s", snapshot->id);
     if (generations) {
         snprintf(branch->base, sizeof branch->base, "%s", snapshot->id);

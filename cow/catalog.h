@@ -103,6 +103,8 @@ int ramet_catalog_remove(struct ramet_catalog *catalog, struct ramet_snapshot *s
 /* By id or tag; a reference of the caller's. NOT_FOUND names the ref. */
 int ramet_catalog_find(struct ramet_catalog *catalog, const char *ref, struct ramet_snapshot **ret,
                        struct ramet_error *err);
+int ramet_catalog_snapshot_by_serial(struct ramet_catalog *catalog, uint64_t serial, struct ramet_snapshot **ret,
+                                     struct ramet_error *err);
 /* All, oldest first; each a reference of the caller's; the array is freed with ramet_snapshots_free. */
 int ramet_catalog_snapshots(struct ramet_catalog *catalog, struct ramet_snapshot ***ret, size_t *ret_count,
                             struct ramet_error *err);
@@ -135,6 +137,8 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
 /* By id or name. A branch whose base did not survive a crash has no disks. */
 int ramet_catalog_branch_find(struct ramet_catalog *catalog, const char *ref, struct ramet_branch **ret,
                               struct ramet_error *err);
+int ramet_catalog_branch_by_serial(struct ramet_catalog *catalog, uint64_t serial, struct ramet_branch **ret,
+                                   struct ramet_error *err);
 int ramet_catalog_branches(struct ramet_catalog *catalog, struct ramet_branch ***ret, size_t *ret_count,
                            struct ramet_error *err); /* oldest first; ramet_branches_free */
 void ramet_branches_free(struct ramet_branch **branches, size_t count);

@@ -257,7 +257,7 @@ int ramet_catalog_commit(struct ramet_catalog *catalog, struct ramet_snapshot *s
     uint64_t stored = 0;
     if (r == 0)
         r = ramet_ingest_stored_bytes(ingest, &stored, err);
-    atomic_store(&snapshot->stored_bytes, stored);
+    atomic_fetch_add(&snapshot->stored_bytes, stored);
     if (r == 0)
         r = encode(snapshot, maps, &buf, err);
     if (r == 0) {
@@ -310,6 +310,21 @@ int ramet_catalog_find(struct ramet_catalog *catalog, const char *ref, struct ra
         ramet_error_set(err, RAMET_NOT_FOUND, "snapshot \"%s\" not found", ref);
         return ramet_error_hint(err, "'ramet ls --snapshots' lists them");
     }
+    *ret = found;
+    return 0;
+}
+
+int ramet_catalog_snapshot_by_serial(struct ramet_catalog *catalog, uint64_t serial, struct ramet_snapshot **ret,
+                                     struct ramet_error *err)
+{
+    struct ramet_snapshot *found = NULL;
+    pthread_mutex_lock(&catalog->lock);
+    for (struct ramet_snapshot *s = catalog->snapshots; s && !found; s = s->next)
+        if (s->serial == serial)
+            found = ramet_snapshot_ref(s);
+    pthread_mutex_unlock(&catalog->lock);
+    if (!found)
+        return ramet_error_set(err, RAMET_NOT_FOUND, "no snapshot has serial %llu", (unsigned long long)serial);
     *ret = found;
     return 0;
 }

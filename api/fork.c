@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshot and fork of a running sandbox.
+ *
+ * The guest stands still only between ramet_vm_pause and ramet_vm_resume: device state
+ * is saved, memory made safe, disks frozen, all at that instant. Then the snapshot is
+ * put together from memory-resident layers and made visible; children start on it at
+ * once, and the commit queue makes it durable when they run.
+ *
+ * A failure anywhere resumes the parent and leaves nothing: children that did start are
+ * removed, the snapshot too.
+ */
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "mount.h"
+#include "service_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { default_wait_ms = 60000, start_threads = 8 };
+
+void ramet_fork_result_free(struct ramet_fork_result *result)
+{
+    free(result->children);
+    free(result->child_timing);
+    *result = (struct ramet_fork_result){0};
+}
+
+/* --- capture --- */
+
+struct capture {
+    struct ramet_vm_capture *vm; /* owned */
+    struct ramet_image *disks[RAMET_BRANCH_DISKS_MAX]; /* owned */
+    uint64_t generations[RAMET_BRANCH_DISKS_MAX];
+    size_t disk_count;
+    uint64_t freeze_us;
+};
+
+static void capture_free(struct capture *capture)
+{
+    ramet_vm_capture_free(capture->vm);
+    for (size_t i = 0; i < capture->disk_count; i++)
+        ramet_image_unref(capture->disks[i]);
+}
+
+static int freeze_disks(struct ramet_branch *branch, struct capture *capture, struct ramet_error *err)
+{
+    uint64_t began = ramet_now_us();
+    int r = 0;
+    for (size_t i = 0; i < branch->disk_count && r == 0; i++) {
+        r = ramet_overlay_freeze(branch->disks[i], &capture->disks[i], &capture->generations[i], err);
+        capture->disk_count += r == 0;
+    }
+    capture->freeze_us = ramet_now_us() - began;
+    return r;
+}
+
+/* Takes memory, state and disks of one instant. The VM runs again afterwards, also on failure, if it ran before. */
+static int take(struct ramet_sandbox *sandbox, struct ramet_vm *vm, bool was_paused, struct capture *capture,
+                struct ramet_error *err)
+{
+    struct ramet_error resume_err = {0};
+    int r = was_paused ? 0 : ramet_vm_pause(vm, err);
+    if (r < 0)
+        return r;
+    r = ramet_vm_capture_begin(vm, &capture->vm, err);
+    if (r == 0)
+        r = freeze_disks(sandbox->branch, capture, err);
+    if (!was_paused && ramet_vm_resume(vm, &resume_err) < 0 && r == 0) {
+        *err = resume_err;
+        r = -err->code;
+    }
+    return r == 0 ? ramet_vm_capture_collect(vm, capture->vm, err) : r;
+}
+
+static void fill_timing(const struct ramet_vm_timing *vm, uint64_t freeze_us, struct ramet_fork_timing *ret)
+{
+    *ret = (struct ramet_fork_timing){.pause_us = vm->pause_us,
+                                      .stop_us = vm->stop_us,
+                                      .state_us = vm->state_us,
+                                      .hold_us = vm->hold_us,
+                                      .freeze_us = freeze_us,
+                                      .resume_us = vm->resume_us,
+                                      .scan_us = vm->scan_us,
+                                      .copy_us = vm->copy_us};
+}
+
+/* --- the snapshot --- */
+
+/* The captured memory: private pages over what the VM had mapped. Takes the memfd and the page list over. */
+static int memory_image(struct ramet_sandbox *sandbox, struct ramet_vm_capture *vm, struct ramet_image **ret,
+                        struct ramet_error *err)
+{
+    struct ramet_layer *layer;
+    size_t count = vm->page_count;
+    uint64_t *pages = STEAL(vm->pages);
+    if (!pages && !(pages = malloc(sizeof *pages)))
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a capture");
+    int r = ramet_layer_new_packed(STEAL_FD(vm->memory_fd), pages, count, &layer, err);
+    return r < 0 ? r : ramet_image_new_layered(sandbox->memory_base, layer, ret, err);
+}
+
+/* The device state as an image: all its pages in a layer over nothing. Takes the memfd over. */
+static int state_image(struct ramet_service *service, struct ramet_vm_capture *vm, struct ramet_image **ret,
+                       struct ramet_error *err)
+{
+    size_t count = (size_t)(vm->state_bytes + RAMET_PAGE_SIZE - 1) / RAMET_PAGE_SIZE;
+    struct ramet_image *zeros = NULL;
+    struct ramet_layer *layer;
+    uint64_t *pages = calloc(count + 1, sizeof *pages);
+    if (!pages)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the device state");
+    for (size_t i = 0; i < count; i++)
+        pages[i] = i;
+    int fd = STEAL_FD(vm->state_fd);
+    int r = ftruncate(fd, (off_t)(count * RAMET_PAGE_SIZE)) < 0 ? ramet_error_os(err, errno, "cannot size the state")
+                                                                : 0;
+    int made = ramet_layer_new_packed(fd, pages, count, &layer, r == 0 ? err : NULL);
+    if (r < 0 || made < 0) {
+        if (made == 0)
+            ramet_layer_unref(layer);
+        return r < 0 ? r : made;
+    }
+    r = ramet_image_new_stored(ramet_catalog_images(service->catalog), vm->state_bytes, RAMET_CHUNK_ZERO, &zeros, err);
+    if (r < 0)
+        ramet_layer_unref(layer);
+    else
+        r = ramet_image_new_layered(zeros, layer, ret, err);
+    ramet_image_unref(zeros);
+    return r;
+}
+
+static int add_images(struct ramet_sandbox *sandbox, struct capture *capture, struct ramet_snapshot *snapshot,
+                      struct ramet_error *err)
+{
+    struct ramet_image *image;
+    int r = memory_image(sandbox, capture->vm, &image, err);
+    if (r == 0)
+        r = ramet_snapshot_add_image(snapshot, "memory", image, err);
+    if (r == 0)
+        r = state_image(sandbox->service, capture->vm, &image, err);
+    if (r == 0)
+        r = ramet_snapshot_add_image(snapshot, "state", image, err);
+    for (size_t i = 0; i < capture->disk_count && r == 0; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "disk%zu", i);
+        r = ramet_snapshot_add_image(snapshot, name, ramet_image_ref(capture->disks[i]), err);
+    }
+    return r;
+}
+
+/* Puts the capture together as a snapshot and lists it: whoever finds it may start on it. */
+static int publish(struct ramet_sandbox *sandbox, struct capture *capture, const char *tag,
+                   struct ramet_snapshot **ret, struct ramet_error *err)
+{
+    struct ramet_service *service = sandbox->service;
+    struct ramet_snapshot *snapshot;
+    int r = ramet_snapshot_new(service->catalog, &snapshot, err);
+    if (r < 0)
+        return r;
+    memcpy(snapshot->sandbox, sandbox->branch->id, sizeof snapshot->sandbox);
+    memcpy(snapshot->sandbox_name, sandbox->branch->name, sizeof snapshot->sandbox_name);
+    snapshot->memory_bytes = sandbox->branch->memory_bytes;
+    snapshot->cpus = sandbox->branch->cpus;
+    snapshot->captured_pages = capture->vm->page_count;
+    pthread_mutex_lock(&service->lock);
+    memcpy(snapshot->parent, sandbox->lineage, sizeof snapshot->parent);
+    pthread_mutex_unlock(&service->lock);
+    r = add_images(sandbox, capture, snapshot, err);
+    if (r == 0)
+        r = ramet_catalog_add(service->catalog, snapshot, tag, err);
+    if (r < 0) {
+        ramet_snapshot_unref(snapshot);
+        return r;
+    }
+    ramet_mount_snapshot_changed(service->mount, snapshot->id);
+    if (tag)
+        ramet_mount_snapshot_changed(service->mount, tag);
+    *ret = snapshot;
+    return 0;
+}
+
+/* Queues a published snapshot to become durable; the next one of this sandbox grows from it. */
+static int enqueue(struct ramet_sandbox *sandbox, struct ramet_snapshot *snapshot, const uint64_t *generations,
+                   struct ramet_error *err)
+{
+    struct ramet_service *service = sandbox->service;
+    int r = ramet_commit_queue_add(service->commits, snapshot, sandbox->branch, generations, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&service->lock);
+    memcpy(sandbox->lineage, snapshot->id, sizeof sandbox->lineage);
+    pthread_mutex_unlock(&service->lock);
+    return 0;
+}
+
+/* Captures and publishes; the whole of a snapshot but for its durability. */
+static int snapshot_sandbox(struct ramet_sandbox *sandbox, const char *tag, struct ramet_snapshot **ret,
+                            uint64_t generations[RAMET_BRANCH_DISKS_MAX], struct ramet_fork_timing *ret_timing,
+                            struct ramet_error *err)
+{
+    struct capture capture = {0};
+    struct ramet_vm *vm;
+    int r = tag ? ramet_name_check(tag, "tag", err) : 0;
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&sandbox->op);
+    r = ramet_sandbox_vm_get(sandbox, &vm, err);
+    if (r == 0) {
+        pthread_mutex_lock(&sandbox->service->lock);
+        bool was_paused = sandbox->state == RAMET_SANDBOX_PAUSED;
+        pthread_mutex_unlock(&sandbox->service->lock);
+        r = take(sandbox, vm, was_paused, &capture, err);
+        ramet_sandbox_vm_put(sandbox);
+    }
+    if (r == 0) {
+        fill_timing(&capture.vm->timing, capture.freeze_us, ret_timing);
+        memcpy(generations, capture.generations, sizeof capture.generations);
+        r = publish(sandbox, &capture, tag, ret, err);
+    }
+    pthread_mutex_unlock(&sandbox->op);
+    capture_free(&capture);
+    return r;
+}
+
+/* Takes back a snapshot that did not become durable. */
+static void withdraw(struct ramet_service *service, struct ramet_snapshot *snapshot)
+{
+    struct ramet_error err = {0};
+    ramet_commit_queue_forget(service->commits, snapshot);
+    if (ramet_catalog_remove(service->catalog, snapshot, &err) < 0)
+        ramet_warn("%s", err.msg);
+    ramet_mount_snapshot_changed(service->mount, snapshot->id);
+}
+
+int ramet_service_snapshot(struct ramet_service *service, const char *ref, const char *tag,
+                           struct ramet_snapshot_info *ret, struct ramet_fork_timing *ret_timing,
+                           struct ramet_error *err)
+{
+    _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *sandbox = NULL;
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
+    uint64_t began = ramet_now_us(), generations[RAMET_BRANCH_DISKS_MAX];
+    int r = ramet_sandbox_find(service, ref, &sandbox, err);
+    if (r == 0)
+        r = snapshot_sandbox(sandbox, tag, &snapshot, generations, ret_timing, err);
+    if (r < 0)
+        return r;
+    r = enqueue(sandbox, snapshot, generations, err);
+    if (r == 0)
+        r = ramet_commit_queue_wait(service->commits, snapshot, err);
+    if (r < 0) {
+        withdraw(service, snapshot);
+        return r;
+    }
+    ret_timing->total_us = ramet_now_us() - began;
+    ramet_snapshot_fill_info(service, snapshot, ret);
+    return 0;
+}
+
+/* --- children --- */
+
+struct litter {
+    struct ramet_service *service;
+    const struct ramet_fork_request *request;
+    struct ramet_sandbox *parent;
+    struct ramet_snapshot *base;
+    uint64_t generations[RAMET_BRANCH_DISKS_MAX];
+    char last_snapshot[RAMET_ID_SIZE];
+    uint64_t began_us;
+    struct ramet_sandbox **children;
+    struct ramet_child_timing *timing;
+    _Atomic unsigned next;
+    _Atomic bool failed;
+    pthread_mutex_t lock; /* guards err */
+    struct ramet_error err;
+};
+
+/* Names that nobody has: PARENT-1, PARENT-2, ... A name taken meanwhile is tried again by the caller's loop. */
+static void free_name(struct ramet_service *service, const char *parent, unsigned *counter, char name[RAMET_NAME_SIZE])
+{
+    struct ramet_branch *taken;
+    for (;;) {
+        snprintf(name, RAMET_NAME_SIZE, "%.*s-%u", RAMET_NAME_SIZE - 12, parent, ++*counter);
+        if (ramet_catalog_branch_find(service->catalog, name, &taken, NULL) < 0)
+            return;
+        ramet_branch_unref(taken);
+    }
+}
+
+static int start_child(struct litter *litter, unsigned index, struct ramet_error *err)
+{
+    char name[RAMET_NAME_SIZE];
+    unsigned counter = index;
+    struct ramet_sandbox_plan plan = {
+        .parent = litter->parent->branch->id,
+        .last_snapshot = litter->last_snapshot,
+        .base = litter->base,
+        .memory_bytes = litter->base->memory_bytes,
+        .cpus = litter->base->cpus,
+        .wait_ms = litter->request->wait_ms ? litter->request->wait_ms : default_wait_ms,
+        .no_answer_wait = litter->request->no_answer_wait,
+        .began_us = litter->began_us,
+    };
+    for (;;) {
+        if (litter->request->names)
+            snprintf(name, sizeof name, "%s", litter->request->names[index]);
+        else
+            free_name(litter->service, litter->parent->branch->name, &counter, name);
+        plan.name = name;
+        int r = ramet_sandbox_start(litter->service, &plan, &litter->children[index], &litter->timing[index], err);
+        if (r != -RAMET_EXISTS || litter->request->names)
+            return r;
+    }
+}
+
+static void *start_children(void *arg)
+{
+    struct litter *litter = arg;
+    unsigned index;
+    while (!atomic_load(&litter->failed) && (index = atomic_fetch_add(&litter->next, 1)) < litter->request->count) {
+        struct ramet_error err = {0};
+        if (start_child(litter, index, &err) == 0)
+            continue;
+        pthread_mutex_lock(&litter->lock);
+        if (!atomic_exchange(&litter->failed, true))
+            litter->err = err;
+        pthread_mutex_unlock(&litter->lock);
+    }
+    return NULL;
+}
+
+/* Starts the children, several at a time, until one fails. */
+static int start_litter(struct litter *litter, struct ramet_error *err)
+{
+    pthread_t threads[start_threads];
+    unsigned count = litter->request->count, started = 0;
+    while (started + 1 < count && started < start_threads - 1 &&
+           pthread_create(&threads[started], NULL, start_children, litter) == 0)
+        started++;
+    start_children(litter);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    if (atomic_load(&litter->failed)) {
+        *err = litter->err;
+        return -litter->err.code;
+    }
+    return 0;
+}
+
+static int check_request(struct ramet_service *service, const struct ramet_sandbox *parent,
+                         const struct ramet_fork_request *request, struct ramet_error *err)
+{
+    struct ramet_branch *taken;
+    if (request->count < 1 || request->count > RAMET_FORK_MAX)
+        return ramet_error_set(err, RAMET_INVALID, "a fork makes 1 to %d children, not %u", RAMET_FORK_MAX,
+                               request->count);
+    int r = request->tag ? ramet_name_check(request->tag, "tag", err) : 0;
+    for (unsigned i = 0; request->names && i < request->count && r == 0; i++) {
+        const char *name = request->names[i];
+        r = ramet_name_check(name, "name", err);
+        for (unsigned j = 0; j < i && r == 0; j++)
+            if (strcmp(name, request->names[j]) == 0)
+                r = ramet_error_set(err, RAMET_INVALID, "the name \"%s\" is given twice", name);
+        if (r == 0 && ramet_catalog_branch_find(service->catalog, name, &taken, NULL) == 0) {
+            ramet_branch_unref(taken);
+            ramet_error_set(err, RAMET_EXISTS, "the name \"%s\" is taken", name);
+            r = ramet_error_hint(err, "choose another, or remove it with 'ramet rm %s'", name);
+        }
+    }
+    /* A child costs its VMM and what it writes; an eighth of its memory is what we plan for. */
+    return r < 0 ? r : ramet_check_memory(parent->branch->memory_bytes / 8, request->count, err);
+}
+
+static int fill_result(struct litter *litter, struct ramet_fork_result *ret, struct ramet_error *err)
+{
+    unsigned count = litter->request->count;
+    ret->children = calloc(count, sizeof *ret->children);
+    if (!ret->children)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the answer");
+    ramet_snapshot_fill_info(litter->service, litter->base, &ret->snapshot);
+    for (unsigned i = 0; i < count; i++)
+        ramet_sandbox_info_get(litter->children[i], &ret->children[i]);
+    ret->count = count;
+    ret->child_timing = STEAL(litter->timing);
+    ret->timing.total_us = ramet_now_us() - litter->began_us;
+    return 0;
+}
+
+static int run_litter(struct litter *litter, struct ramet_fork_result *ret, struct ramet_error *err)
+{
+    unsigned count = litter->request->count;
+    litter->children = calloc(count, sizeof(struct ramet_sandbox *));
+    litter->timing = calloc(count, sizeof *litter->timing);
+    int r = litter->children && litter->timing ? start_litter(litter, err)
+                                               : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for %u children", count);
+    if (r == 0)
+        r = enqueue(litter->parent, litter->base, litter->generations, err);
+    if (r == 0 && litter->request->wait_durable)
+        r = ramet_commit_queue_wait(litter->service->commits, litter->base, err);
+    if (r == 0)
+        r = fill_result(litter, ret, err);
+    for (unsigned i = 0; litter->children && i < count; i++) {
+        if (r < 0 && litter->children[i])
+            ramet_sandbox_remove(litter->children[i], NULL);
+        ramet_sandbox_unref(litter->children[i]);
+    }
+    free(litter->children);
+    free(litter->timing);
+    return r;
+}
+
+int ramet_service_fork(struct ramet_service *service, const char *ref, const struct ramet_fork_request *request,
+                       struct ramet_fork_result *ret, struct ramet_error *err)
+{
+    _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *parent = NULL;
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
+    struct ramet_fork_result result = {0};
+    struct litter litter = {.service = service, .request = request, .began_us = ramet_now_us()};
+    int r = ramet_sandbox_find(service, ref, &parent, err);
+    if (r == 0)
+        r = check_request(service, parent, request, err);
+    if (r == 0)
+        r = snapshot_sandbox(parent, request->tag, &snapshot, litter.generations, &result.timing, err);
+    if (r < 0)
+        return r;
+    litter.parent = parent;
+    litter.base = snapshot;
+    ramet_branch_bases(parent->branch, NULL, litter.last_snapshot);
+    pthread_mutex_init(&litter.lock, NULL);
+    r = run_litter(&litter, &result, err);
+    pthread_mutex_destroy(&litter.lock);
+    if (r < 0) {
+        ramet_fork_result_free(&result);
+        withdraw(service, snapshot);
+        return r;
+    }
+    *ret = result;
+    return 0;
+}

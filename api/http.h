@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An HTTP/1.1 server on a Unix socket. http.c is the only file that knows
+ * libmicrohttpd; a handler sees plain structs.
+ *
+ * Each connection has its own thread, so a request that takes minutes (exec, fork,
+ * import) never delays another. Only root and the daemon's own user are served.
+ * Limits: a body of RAMET_HTTP_BODY_MAX bytes, request line and headers of 32 KiB
+ * together, RAMET_HTTP_QUERY_MAX query parameters, RAMET_HTTP_CONNECTIONS_MAX
+ * connections, two minutes of silence from a client between or within requests
+ * (never counted while a handler works).
+ *
+ * Thread-safety: handlers run concurrently, one per connection; start, drain and
+ * free belong to one thread.
+ */
+#ifndef RAMET_API_HTTP_H
+#define RAMET_API_HTTP_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define RAMET_HTTP_BODY_MAX (1u << 20)
+#define RAMET_HTTP_QUERY_MAX 8
+#define RAMET_HTTP_CONNECTIONS_MAX 2048
+
+/* Everything is borrowed for the length of the handler call. */
+struct ramet_http_request {
+    const char *method;
+    const char *path;         /* percent-decoded, without the query */
+    const char *content_type; /* "" when none was sent */
+    const char *body;         /* NUL-terminated; "" when none was sent */
+    size_t body_size;
+    struct {
+        const char *name, *value; /* decoded; value "" when absent */
+    } query[RAMET_HTTP_QUERY_MAX];
+    size_t query_count;
+    uid_t peer_uid; /* from SO_PEERCRED */
+    pid_t peer_pid;
+};
+
+/* Zeroed before the handler fills it. */
+struct ramet_http_response {
+    int status;
+    const char *content_type; /* static */
+    char *body;               /* malloc'ed, taken over; NULL with body_size 0 is an empty body */
+    size_t body_size;
+    char allow[64]; /* value of an Allow header, or "" */
+};
+
+typedef void ramet_http_handler(void *context, const struct ramet_http_request *request,
+                                struct ramet_http_response *response);
+
+/* Answers with the error as JSON; `status` 0 takes it from the error's code. */
+void ramet_http_answer_error(struct ramet_http_response *response, int status, const struct ramet_error *error);
+
+/*
+ * The listening socket at `path`, mode 0600, its directory made when missing.
+ * A socket file that nobody listens on is replaced; RAMET_BUSY when a daemon does.
+ * While it is open, PATH.lock is locked: it decides between daemons that start at once.
+ */
+struct ramet_http_socket;
+int ramet_http_listen(const char *path, struct ramet_http_socket **ret, struct ramet_error *err);
+void ramet_http_socket_free(struct ramet_http_socket *socket); /* removes the files; NULL is a no-op */
+
+/* Serves requests from a socket, which must outlive the server. */
+struct ramet_http;
+int ramet_http_start(struct ramet_http_socket *socket, ramet_http_handler *handler, void *context,
+                     struct ramet_http **ret, struct ramet_error *err);
+
+/*
+ * Stops taking connections, answers new requests with 503 and waits up to timeout_ms
+ * for those that run; false when some still do.
+ */
+bool ramet_http_drain(struct ramet_http *http, unsigned timeout_ms);
+
+/* Drains without a limit, then closes every connection. NULL is a no-op. */
+void ramet_http_free(struct ramet_http *http);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ramet's client library: fork a running VM into parallel branches, from C or C++.
+ *
+ *     struct ramet_error err = {0};
+ *     struct ramet_client *client;
+ *     struct ramet_client_fork_result forks;
+ *     if (ramet_client_new(NULL, &client, &err) < 0)
+ *         return fail(&err);
+ *     if (ramet_client_fork(client, "web", &(struct ramet_client_fork){.count = 8}, &forks, &err) < 0)
+ *         return fail(&err);
+ *     for (size_t i = 0; i < forks.count; i++)
+ *         puts(forks.children[i].sandbox.name);
+ *     ramet_client_fork_result_free(&forks);
+ *     ramet_client_free(client);
+ *
+ * Calls go to the daemon `rametd` over its Unix socket; nothing here runs a VM.
+ *
+ * Errors: every call returns 0, or a negative `enum ramet_code` and fills the
+ * caller's struct ramet_error with a message and often a remedy. Outputs are then
+ * untouched. RAMET_UNAVAILABLE: no daemon answers. The error type is the daemon's
+ * own, in "base/error.h", which is installed beside this header.
+ *
+ * Requests: zero-initialise them; zero or NULL means the default. Names and refs are
+ * UTF-8. A `ref` is an id, a sandbox's name or a snapshot's tag.
+ *
+ * Ownership: structs without pointers are plain values. A result with pointers has
+ * its own *_free, which leaves it zeroed. Strings handed in are only read during the call.
+ *
+ * Thread-safety: one client may be used by any number of threads at once; each call
+ * under way has a connection of its own. No signals are used or blocked.
+ *
+ * Time: calls return when the daemon has answered, however long that takes; only
+ * connecting is limited (10 s).
+ *
+ * Stability: until version 1.0 structs may grow at their end and the library is
+ * linked statically; names and meanings stay.
+ */
+#ifndef RAMET_H
+#define RAMET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "base/error.h"
+
+#define RAMET_CLIENT_ID_SIZE 17   /* 16 hex digits and NUL */
+#define RAMET_CLIENT_NAME_SIZE 64 /* 63 bytes and NUL */
+#define RAMET_CLIENT_TAGS 8
+#define RAMET_CLIENT_INPUT_MAX (700u << 10) /* bytes of a command's standard input */
+
+struct ramet_client;
+
+/*
+ * A client of the daemon at `socket_path`; NULL takes $RAMET_SOCKET, else the
+ * system's daemon for root and the user's own for everyone else. Nothing is
+ * connected yet. *ret is freed with ramet_client_free.
+ */
+int ramet_client_new(const char *socket_path, struct ramet_client **ret, struct ramet_error *err);
+void ramet_client_free(struct ramet_client *client);                /* no call may be under way; NULL is a no-op */
+const char *ramet_client_socket(const struct ramet_client *client); /* borrowed from the client */
+
+/* ---- any call ---- */
+
+/*
+ * One HTTP call: `method` and `path` as in the OpenAPI file, `body` a JSON text or
+ * NULL. On success *ret_answer (may be NULL) is the answer's text, freed with free().
+ * An HTTP status that is no success is returned as the error it carries.
+ * *ret_status (may be NULL) is the HTTP status, also of a failure; 0 when none came.
+ */
+int ramet_client_call(struct ramet_client *client, const char *method, const char *path, const char *body,
+                      int *ret_status, char **ret_answer, struct ramet_error *err);
+
+/* prefix + percent-encoded ref + suffix, as in ("/v1/sandboxes/", "web", "/fork"). Freed with free(); NULL: no memory.
+ */
+char *ramet_client_path(const char *prefix, const char *ref, const char *suffix);
+
+/* ---- what calls answer ---- */
+
+struct ramet_client_status {
+    char version[32];
+    int pid; /* of the daemon */
+    char store[256], socket[256], mount[256];
+    uint64_t sandboxes, snapshots;
+};
+
+struct ramet_client_sandbox {
+    char id[RAMET_CLIENT_ID_SIZE];
+    char name[RAMET_CLIENT_NAME_SIZE];
+    char state[16];                           /* "starting", "running", "paused", "stopped", "lost" */
+    char reason[256];                         /* why it stopped or was lost, or "" */
+    char base[RAMET_CLIENT_ID_SIZE];          /* snapshot it started from */
+    char parent[RAMET_CLIENT_ID_SIZE];        /* sandbox it was forked from, or "" */
+    char last_snapshot[RAMET_CLIENT_ID_SIZE]; /* what to restore it from */
+    uint64_t memory_bytes, cpus;
+    int pid;            /* of its VMM; 0 when none runs */
+    int64_t created_ms; /* Unix time */
+    uint64_t pss_bytes, private_bytes, disk_bytes;
+};
+
+struct ramet_client_snapshot {
+    char id[RAMET_CLIENT_ID_SIZE];
+    char tags[RAMET_CLIENT_TAGS][RAMET_CLIENT_NAME_SIZE]; /* "" after the last */
+    char parent[RAMET_CLIENT_ID_SIZE];                    /* snapshot it grew from, or "" */
+    char sandbox[RAMET_CLIENT_ID_SIZE];                   /* sandbox it was taken of, or "" */
+    bool durable;                                         /* on disk; else only in the daemon's memory */
+    bool has_memory;                                      /* false: a template that boots */
+    uint64_t memory_bytes, disk_bytes, state_bytes, cpus;
+    int64_t created_ms;
+    uint64_t captured_pages; /* 4 KiB pages that the guest had changed */
+    uint64_t stored_bytes;   /* what it added to the store */
+};
+
+/* How long the parent stood still and the whole call took. */
+struct ramet_client_timing {
+    uint64_t pause_us, total_us;
+};
+
+/* A sandbox that was started; both times count from the start of the call. */
+struct ramet_client_started {
+    struct ramet_client_sandbox sandbox;
+    uint64_t running_us; /* until its vCPUs ran */
+    uint64_t answer_us;  /* until its guest agent answered; 0 when not waited for */
+};
+
+/* ---- calls ---- */
+
+int ramet_client_get_status(struct ramet_client *client, struct ramet_client_status *ret, struct ramet_error *err);
+
+struct ramet_client_run {
+    const char *snapshot;  /* ref; NULL: "debian" */
+    const char *name;      /* NULL: made up */
+    uint64_t memory_bytes; /* 0: the snapshot's */
+    unsigned cpus;         /* 0: the snapshot's */
+    unsigned wait_ms;      /* until its guest agent must answer; 0: 60 s */
+};
+
+/* Boots a template, or restores a snapshot that has memory. `request` may be NULL. */
+int ramet_client_run(struct ramet_client *client, const struct ramet_client_run *request,
+                     struct ramet_client_started *ret, struct ramet_error *err);
+
+/* Restores request->snapshot, which must have memory. */
+int ramet_client_restore(struct ramet_client *client, const struct ramet_client_run *request,
+                         struct ramet_client_started *ret, struct ramet_error *err);
+
+struct ramet_client_fork {
+    unsigned count;           /* 0: 1; up to 1024 */
+    const char *const *names; /* NULL, or `count` names */
+    const char *tag;          /* NULL, or a tag for the snapshot it makes */
+    bool wait_durable;        /* return only when that snapshot is on disk */
+    bool no_answer_wait;      /* return when the children run, before their guest agents answer */
+    unsigned wait_ms;         /* until every guest agent must answer; 0: 60 s */
+};
+struct ramet_client_fork_result {
+    struct ramet_client_snapshot snapshot; /* the instant that all children share */
+    struct ramet_client_timing timing;
+    struct ramet_client_started *children;
+    size_t count;
+};
+
+/* The parent pauses for milliseconds and runs on; all or no children start. `request` may be NULL. */
+int ramet_client_fork(struct ramet_client *client, const char *sandbox, const struct ramet_client_fork *request,
+                      struct ramet_client_fork_result *ret, struct ramet_error *err);
+void ramet_client_fork_result_free(struct ramet_client_fork_result *result);
+
+struct ramet_client_exec {
+    const char *const *argv; /* NULL-terminated; argv[0] is looked up in the guest's PATH */
+    const char *const *env;  /* NULL, or NULL-terminated "KEY=VALUE" */
+    const void *input;       /* bytes for its standard input, up to RAMET_CLIENT_INPUT_MAX */
+    size_t input_size;
+    unsigned timeout_ms; /* 0: 60 s */
+};
+struct ramet_client_exec_result {
+    int exit_code;   /* -1 when a signal ended it */
+    int signal;      /* 0 when it exited */
+    char *out, *err; /* any bytes, NUL-terminated after their size */
+    size_t out_size, err_size;
+    bool out_truncated, err_truncated; /* the guest printed more than the daemon keeps */
+};
+
+/* Runs a command in the guest and waits for it. A command that fails is a success of this call. */
+int ramet_client_exec(struct ramet_client *client, const char *sandbox, const struct ramet_client_exec *request,
+                      struct ramet_client_exec_result *ret, struct ramet_error *err);
+void ramet_client_exec_result_free(struct ramet_client_exec_result *result);
+
+/* Returns when the snapshot is on disk. `tag` and `ret_timing` may be NULL. */
+int ramet_client_snapshot(struct ramet_client *client, const char *sandbox, const char *tag,
+                          struct ramet_client_snapshot *ret, struct ramet_client_timing *ret_timing,
+                          struct ramet_error *err);
+
+/* `ret` may be NULL. */
+int ramet_client_pause(struct ramet_client *client, const char *sandbox, struct ramet_client_sandbox *ret,
+                       struct ramet_error *err);
+int ramet_client_resume(struct ramet_client *client, const char *sandbox, struct ramet_client_sandbox *ret,
+                        struct ramet_error *err);
+
+int ramet_client_remove_sandbox(struct ramet_client *client, const char *sandbox, struct ramet_error *err);
+int ramet_client_remove_snapshot(struct ramet_client *client, const char *snapshot, struct ramet_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Dispatch. A path is known when any route's template matches it (else 404), allowed
+ * when one of those has the method (else 405 naming those that do). Bodies are
+ * strict: a JSON object, sent as application/json, and only where a route takes one.
+ * No state, no locks.
+ */
+#include "routes.h"
+
+#include "base/cleanup.h"
+#include "json.h"
+
+#include <string.h>
+#include <strings.h>
+
+#define PARAM_SIZE 256
+
+/* ---- matching ---- */
+
+static bool is_param(const char *segment) { return *segment == '{'; }
+
+/* Whether `path` fits `template`; the parameter's value is copied to `param`. */
+static bool match(const char *template, const char *path, char param[static PARAM_SIZE])
+{
+    *param = '\0';
+    while (*template == '/' && *path == '/') {
+        size_t want = strcspn(++template, "/"), have = strcspn(++path, "/");
+        if (is_param(template)) {
+            if (have == 0 || have >= PARAM_SIZE)
+                return false;
+            memcpy(param, path, have);
+            param[have] = '\0';
+        } else if (want != have || memcmp(template, path, want) != 0) {
+            return false;
+        }
+        template += want;
+        path += have;
+    }
+    return !*template && !*path;
+}
+
+static void add_allowed(char allow[static 64], const char *method)
+{
+    size_t used = strlen(allow);
+    snprintf(allow + used, 64 - used, "%s%s", used ? ", " : "", method);
+}
+
+/* Finds the route; on failure sets the error and the HTTP status that no error code stands for. */
+static const struct ramet_route *find(const struct ramet_router *router, const struct ramet_http_request *request,
+                                      char param[static PARAM_SIZE], struct ramet_http_response *response,
+                                      struct ramet_error *err)
+{
+    for (size_t i = 0; i < router->count; i++) {
+        const struct ramet_route *route = &router->routes[i];
+        if (!match(route->path, request->path, param))
+            continue;
+        if (strcmp(route->method, request->method) == 0)
+            return route;
+        add_allowed(response->allow, route->method);
+    }
+    if (*response->allow) {
+        response->status = 405;
+        ramet_error_set(err, RAMET_INVALID, "%.20s is not allowed on %.200s", request->method, request->path);
+        ramet_error_hint(err, "allowed: %s", response->allow);
+    } else {
+        ramet_error_set(err, RAMET_NOT_FOUND, "no such path: %.200s", request->path);
+        ramet_error_hint(err, "GET /openapi.yaml describes every call");
+    }
+    return NULL;
+}
+
+/* ---- checking ---- */
+
+static int check_query(const struct ramet_route *route, const struct ramet_http_request *request,
+                       struct ramet_error *err)
+{
+    for (size_t i = 0; i < request->query_count; i++) {
+        const char *name = request->query[i].name, *const *known = route->query;
+        while (known && *known && strcmp(*known, name) != 0)
+            known++;
+        if (!known || !*known)
+            return ramet_error_set(err, RAMET_INVALID, "unknown query parameter \"%.100s\"", name);
+    }
+    return 0;
+}
+
+static bool is_json(const char *content_type)
+{
+    static const char type[] = "application/json";
+    size_t length = strcspn(content_type, "; \t");
+    return length == sizeof type - 1 && strncasecmp(content_type, type, length) == 0;
+}
+
+static int read_body(const struct ramet_route *route, const struct ramet_http_request *request,
+                     struct ramet_http_response *response, struct ramet_json **ret, struct ramet_error *err)
+{
+    if (!route->takes_body)
+        return request->body_size == 0
+                   ? 0
+                   : ramet_error_set(err, RAMET_INVALID, "%s %s takes no body", route->method, route->path);
+    if (request->body_size == 0) {
+        *ret = ramet_json_object();
+        return *ret ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a request");
+    }
+    if (!is_json(request->content_type)) {
+        response->status = 415;
+        ramet_error_set(err, RAMET_INVALID, "a body of type \"%.100s\" is not understood", request->content_type);
+        return ramet_error_hint(err, "send JSON with the header 'Content-Type: application/json'");
+    }
+    int rc = ramet_json_parse(request->body, request->body_size, ret, err);
+    if (rc == 0 && !ramet_json_is_object(*ret))
+        rc = ramet_error_set(err, RAMET_INVALID, "the body must be a JSON object");
+    return rc;
+}
+
+int ramet_call_query(const struct ramet_call *call, const char *name, const char **ret, struct ramet_error *err)
+{
+    for (size_t i = 0; i < call->request->query_count; i++)
+        if (strcmp(call->request->query[i].name, name) == 0 && *call->request->query[i].value) {
+            *ret = call->request->query[i].value;
+            return 0;
+        }
+    return ramet_error_set(err, RAMET_INVALID, "query parameter \"%s\" is missing", name);
+}
+
+/* ---- answering ---- */
+
+static int answer_json(const struct ramet_route *route, const struct ramet_json *answer,
+                       struct ramet_http_response *response, struct ramet_error *err)
+{
+    char *text = ramet_json_text(answer);
+    if (!text)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the answer of %s", route->operation);
+    response->status = route->status;
+    response->content_type = "application/json";
+    response->body = text;
+    response->body_size = strlen(text);
+    return 0;
+}
+
+static int answer_text(const struct ramet_route *route, struct ramet_http_response *response, struct ramet_error *err)
+{
+    response->body = strdup(route->text);
+    if (!response->body)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the answer of %s", route->operation);
+    response->body_size = strlen(route->text);
+    response->status = route->status;
+    response->content_type = route->text_type;
+    return 0;
+}
+
+static int answer(const struct ramet_router *router, const struct ramet_http_request *request,
+                  struct ramet_http_response *response, struct ramet_error *err)
+{
+    char param[PARAM_SIZE];
+    _cleanup_(ramet_json_cleanup) struct ramet_json *body = NULL;
+    _cleanup_(ramet_json_cleanup) struct ramet_json *result = NULL;
+    const struct ramet_route *route = find(router, request, param, response, err);
+    if (!route)
+        return -err->code;
+    *response->allow = '\0';
+    int rc = check_query(route, request, err);
+    if (rc == 0)
+        rc = read_body(route, request, response, &body, err);
+    if (rc < 0)
+        return rc;
+    if (route->text)
+        return answer_text(route, response, err);
+    struct ramet_call call = {.context = router->context, .param = param, .body = body, .request = request};
+    rc = route->handler(&call, &result, err);
+    return rc < 0 ? rc : answer_json(route, result, response, err);
+}
+
+void ramet_router_handle(void *router, const struct ramet_http_request *request, struct ramet_http_response *response)
+{
+    struct ramet_error err = {0};
+    if (answer(router, request, response, &err) < 0)
+        ramet_http_answer_error(response, response->status, &err);
+}
+
+void ramet_router_print(const struct ramet_router *router, FILE *out)
+{
+    for (size_t i = 0; i < router->count; i++)
+        fprintf(out, "%s %s %s\n", router->routes[i].method, router->routes[i].path, router->routes[i].operation);
+}

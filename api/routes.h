@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From an HTTP request to a handler and back: a table of routes and the one place
+ * that matches paths, checks bodies and renders errors. It knows nothing of the
+ * service; the context travels through.
+ *
+ * Thread-safety: a router is never written after start.
+ */
+#ifndef RAMET_API_ROUTES_H
+#define RAMET_API_ROUTES_H
+
+#include "base/error.h"
+#include "http.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+struct ramet_json;
+struct ramet_service;
+
+/* What a handler gets, all borrowed for the length of its call. */
+struct ramet_call {
+    void *context;
+    const char *param;             /* the path's {parameter}, decoded; "" when it has none */
+    const struct ramet_json *body; /* an object, {} when none was sent; NULL where the route takes none */
+    const struct ramet_http_request *request;
+};
+
+/* Returns 0 and the answer, taken over by the router, or an error. */
+typedef int ramet_route_handler(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err);
+
+struct ramet_route {
+    const char *method;
+    const char *path;      /* "/v1/sandboxes/{sandbox}/fork"; at most one {parameter}, a whole segment */
+    const char *operation; /* operationId in openapi.yaml */
+    ramet_route_handler *handler;
+    int status;               /* HTTP status of a success */
+    bool takes_body;          /* a JSON object */
+    const char *const *query; /* NULL, or the NULL-terminated names it understands */
+    const char *text;         /* instead of a handler: a fixed answer */
+    const char *text_type;
+};
+
+struct ramet_router {
+    const struct ramet_route *routes;
+    size_t count;
+    void *context;
+};
+
+/* A ramet_http_handler; `router` is a struct ramet_router. */
+void ramet_router_handle(void *router, const struct ramet_http_request *request, struct ramet_http_response *response);
+
+/* One line a route: METHOD PATH operationId. */
+void ramet_router_print(const struct ramet_router *router, FILE *out);
+
+/* Value of a query parameter; RAMET_INVALID when it is absent or empty. */
+int ramet_call_query(const struct ramet_call *call, const char *name, const char **ret, struct ramet_error *err);
+
+/* ---- the daemon's own table (routes_table.c) ---- */
+
+/* Context of the daemon's routes. Strings are borrowed. */
+struct ramet_routes_context {
+    struct ramet_service *service;
+    const char *store_dir, *mount_dir, *run_dir, *socket_path;
+};
+
+/* A router over every route of openapi.yaml. */
+struct ramet_router ramet_routes(struct ramet_routes_context *context);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /v1/status and /v1/store: the daemon itself and what it keeps on disk. */
+#include "base/cleanup.h"
+#include "json.h"
+#include "routes_body.h"
+#include "routes_json.h"
+#include "routes_table.h"
+
+#include <unistd.h>
+
+int ramet_route_status(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    const struct ramet_routes_context *context = call->context;
+    _autofree_ struct ramet_sandbox_info *sandboxes = NULL;
+    _autofree_ struct ramet_snapshot_info *snapshots = NULL;
+    size_t sandbox_count = 0, snapshot_count = 0;
+    int rc = ramet_service_sandboxes(context->service, &sandboxes, &sandbox_count, err);
+    if (rc == 0)
+        rc = ramet_service_snapshots(context->service, &snapshots, &snapshot_count, err);
+    if (rc < 0)
+        return rc;
+    *ret = ramet_json_object();
+    ramet_json_set_string(*ret, "version", RAMET_VERSION);
+    ramet_json_set_i64(*ret, "pid", getpid());
+    ramet_json_set_string(*ret, "store", context->store_dir);
+    ramet_json_set_string(*ret, "socket", context->socket_path);
+    ramet_json_set_string(*ret, "mount", context->mount_dir);
+    ramet_json_set_string(*ret, "run_dir", context->run_dir);
+    ramet_json_set_u64(*ret, "sandboxes", sandbox_count);
+    ramet_json_set_u64(*ret, "snapshots", snapshot_count);
+    return 0;
+}
+
+int ramet_route_store_stat(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    struct ramet_store_info info;
+    int rc = ramet_service_store_stat(ramet_call_service(call), &info, err);
+    if (rc == 0)
+        *ret = ramet_store_json(&info);
+    return rc;
+}
+
+int ramet_route_store_gc(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    struct ramet_gc_info info;
+    int rc = ramet_empty_body(call->body, err);
+    if (rc == 0)
+        rc = ramet_service_store_gc(ramet_call_service(call), &info, err);
+    if (rc == 0)
+        *ret = ramet_gc_json(&info);
+    return rc;
+}
+
+int ramet_route_store_fsck(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    struct ramet_fsck_info info;
+    int rc = ramet_empty_body(call->body, err);
+    if (rc == 0)
+        rc = ramet_service_store_fsck(ramet_call_service(call), &info, err);
+    if (rc < 0)
+        return rc;
+    *ret = ramet_fsck_json(&info);
+    free(info.report);
+    return 0;
+}

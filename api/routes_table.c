@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every route of the daemon. openapi.yaml describes the same list; a test compares
+ * it with what `rametd --routes` prints from here.
+ */
+#include "routes_table.h"
+
+__asm__(".pushsection .rodata\n"
+        ".global ramet_openapi_yaml\n"
+        ".type ramet_openapi_yaml, @object\n"
+        "ramet_openapi_yaml:\n"
+        ".incbin \"" RAMET_OPENAPI_FILE "\"\n"
+        ".byte 0\n"
+        ".size ramet_openapi_yaml, . - ramet_openapi_yaml\n"
+        ".popsection\n");
+
+static const char *const diff_query[] = {"from", "to", NULL};
+
+/* clang-format off */
+#define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL}
+#define GET_QUERY(path, operation, handler, query) {"GET", path, operation, handler, 200, false, query, NULL, NULL}
+#define GET_TEXT(path, operation, text, type) {"GET", path, operation, NULL, 200, false, NULL, text, type}
+#define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL}
+#define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL}
+#define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL}
+#define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL}
+/* clang-format on */
+
+static const struct ramet_route routes[] = {
+    GET("/v1/status", "getStatus", ramet_route_status),
+    GET("/v1/tree", "getTree", ramet_route_tree),
+
+    GET("/v1/sandboxes", "listSandboxes", ramet_route_sandboxes),
+    CREATE("/v1/sandboxes", "runSandbox", ramet_route_run),
+    GET("/v1/sandboxes/{sandbox}", "getSandbox", ramet_route_sandbox),
+    DELETE("/v1/sandboxes/{sandbox}", "removeSandbox", ramet_route_sandbox_remove),
+    CREATE("/v1/sandboxes/{sandbox}/fork", "forkSandbox", ramet_route_fork),
+    POST("/v1/sandboxes/{sandbox}/exec", "execInSandbox", ramet_route_exec),
+    CREATE("/v1/sandboxes/{sandbox}/snapshot", "snapshotSandbox", ramet_route_snapshot_take),
+    POST("/v1/sandboxes/{sandbox}/pause", "pauseSandbox", ramet_route_pause),
+    POST("/v1/sandboxes/{sandbox}/resume", "resumeSandbox", ramet_route_resume),
+
+    GET("/v1/snapshots", "listSnapshots", ramet_route_snapshots),
+    CREATE("/v1/snapshots/import", "importSnapshot", ramet_route_import),
+    GET("/v1/snapshots/{snapshot}", "getSnapshot", ramet_route_snapshot),
+    DELETE("/v1/snapshots/{snapshot}", "removeSnapshot", ramet_route_snapshot_remove),
+    CREATE("/v1/snapshots/{snapshot}/restore", "restoreSnapshot", ramet_route_restore),
+    POST("/v1/snapshots/{snapshot}/export", "exportImage", ramet_route_export),
+    PUT("/v1/tags/{tag}", "setTag", ramet_route_tag),
+    DELETE("/v1/tags/{tag}", "removeTag", ramet_route_untag),
+    GET_QUERY("/v1/diff", "diffSnapshots", ramet_route_diff, diff_query),
+
+    GET("/v1/store/stat", "getStoreStat", ramet_route_store_stat),
+    POST("/v1/store/gc", "collectGarbage", ramet_route_store_gc),
+    POST("/v1/store/fsck", "checkStore", ramet_route_store_fsck),
+
+    GET_TEXT("/openapi.yaml", "getOpenapi", ramet_openapi_yaml, "application/yaml"),
+};
+
+struct ramet_router ramet_routes(struct ramet_routes_context *context)
+{
+    return (struct ramet_router){.routes = routes, .count = sizeof routes / sizeof *routes, .context = context};
+}

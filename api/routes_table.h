@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The handlers behind the daemon's routes; each file of handlers holds one noun. */
+#ifndef RAMET_API_ROUTES_TABLE_H
+#define RAMET_API_ROUTES_TABLE_H
+
+#include "routes.h"
+
+/* routes_sandboxes.c */
+ramet_route_handler ramet_route_sandboxes, ramet_route_run, ramet_route_sandbox, ramet_route_sandbox_remove;
+ramet_route_handler ramet_route_fork, ramet_route_exec, ramet_route_snapshot_take, ramet_route_pause;
+ramet_route_handler ramet_route_resume;
+
+/* routes_snapshots.c */
+ramet_route_handler ramet_route_snapshots, ramet_route_snapshot, ramet_route_snapshot_remove, ramet_route_restore;
+ramet_route_handler ramet_route_import, ramet_route_export, ramet_route_tag, ramet_route_untag, ramet_route_diff;
+
+/* routes_tree.c */
+ramet_route_handler ramet_route_tree;
+
+/* routes_store.c */
+ramet_route_handler ramet_route_status, ramet_route_store_stat, ramet_route_store_gc, ramet_route_store_fsck;
+
+/* routes_table.c: openapi.yaml as text, embedded by the assembler. */
+extern const char ramet_openapi_yaml[];
+
+/* The service of a call to the daemon. */
+static inline struct ramet_service *ramet_call_service(const struct ramet_call *call)
+{
+    return ((struct ramet_routes_context *)call->context)->service;
+}
+
+#endif

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sandboxes come and go: branch, run directory, VM, list. The VM's memory and disks are
+ * files on our own mount, so nothing here may hold a lock the mount's threads need
+ * while the VM starts; the mount needs none of the service's.
+ *
+ * VMs die with the daemon (vmm.h). A crash leaves branch records, which the next
+ * daemon lists as lost, and run directories, which it clears.
+ */
+#include "sandbox.h"
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "mount.h"
+#include "service_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum { start_timeout_ms = 60000, set_time_timeout_ms = 10000 };
+
+/* --- references and the list --- */
+
+void ramet_sandbox_unref(struct ramet_sandbox *sandbox)
+{
+    if (!sandbox || atomic_fetch_sub(&sandbox->refs, 1) != 1)
+        return;
+    ramet_vm_free(sandbox->vm);
+    ramet_image_unref(sandbox->memory_base);
+    ramet_snapshot_unref(sandbox->base);
+    ramet_branch_unref(sandbox->branch);
+    pthread_mutex_destroy(&sandbox->op);
+    pthread_rwlock_destroy(&sandbox->vm_lock);
+    free(sandbox);
+}
+
+void ramet_sandbox_cleanup(struct ramet_sandbox **sandbox) { ramet_sandbox_unref(*sandbox); }
+
+static void list_add(struct ramet_sandbox *sandbox)
+{
+    struct ramet_service *service = sandbox->service;
+    atomic_fetch_add(&sandbox->refs, 1);
+    pthread_mutex_lock(&service->lock);
+    *(service->sandboxes_last ? &service->sandboxes_last->next : &service->sandboxes) = sandbox;
+    service->sandboxes_last = sandbox;
+    pthread_mutex_unlock(&service->lock);
+}
+
+/* False when it was not listed any more. */
+static bool list_remove(struct ramet_sandbox *sandbox)
+{
+    struct ramet_service *service = sandbox->service;
+    bool found = false;
+    pthread_mutex_lock(&service->lock);
+    struct ramet_sandbox *previous = NULL;
+    for (struct ramet_sandbox *s = service->sandboxes; s && !found; previous = s, s = s->next) {
+        if (s != sandbox)
+            continue;
+        found = true;
+        *(previous ? &previous->next : &service->sandboxes) = s->next;
+        if (service->sandboxes_last == s)
+            service->sandboxes_last = previous;
+    }
+    sandbox->next = NULL;
+    pthread_mutex_unlock(&service->lock);
+    if (found)
+        ramet_sandbox_unref(sandbox);
+    return found;
+}
+
+int ramet_sandbox_find(struct ramet_service *service, const char *ref, struct ramet_sandbox **ret,
+                       struct ramet_error *err)
+{
+    struct ramet_sandbox *found = NULL;
+    pthread_mutex_lock(&service->lock);
+    for (struct ramet_sandbox *s = service->sandboxes; s && !found; s = s->next)
+        if (strcmp(s->branch->name, ref) == 0 || strcmp(s->branch->id, ref) == 0) {
+            atomic_fetch_add(&s->refs, 1);
+            found = s;
+        }
+    pthread_mutex_unlock(&service->lock);
+    if (!found) {
+        ramet_error_set(err, RAMET_NOT_FOUND, "sandbox \"%s\" not found", ref);
+        return ramet_error_hint(err, "'ramet ls' lists them");
+    }
+    *ret = found;
+    return 0;
+}
+
+int ramet_sandbox_list(struct ramet_service *service, struct ramet_sandbox ***ret, size_t *ret_count,
+                       struct ramet_error *err)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&service->lock);
+    for (struct ramet_sandbox *s = service->sandboxes; s; s = s->next)
+        count++;
+    struct ramet_sandbox **all = calloc(count + 1, sizeof *all);
+    *ret_count = 0;
+    for (struct ramet_sandbox *s = service->sandboxes; all && s; s = s->next) {
+        atomic_fetch_add(&s->refs, 1);
+        all[(*ret_count)++] = s;
+    }
+    pthread_mutex_unlock(&service->lock);
+    if (!all)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list sandboxes");
+    *ret = all;
+    return 0;
+}
+
+void ramet_sandbox_set_state(struct ramet_sandbox *sandbox, enum ramet_sandbox_state state, const char *reason)
+{
+    pthread_mutex_lock(&sandbox->service->lock);
+    sandbox->state = state;
+    snprintf(sandbox->reason, sizeof sandbox->reason, "%s", reason);
+    pthread_mutex_unlock(&sandbox->service->lock);
+}
+
+static enum ramet_sandbox_state state_of(struct ramet_sandbox *sandbox, char *reason, size_t size)
+{
+    pthread_mutex_lock(&sandbox->service->lock);
+    enum ramet_sandbox_state state = sandbox->state;
+    snprintf(reason, size, "%s", sandbox->reason);
+    pthread_mutex_unlock(&sandbox->service->lock);
+    return state;
+}
+
+/* --- using the VM --- */
+
+int ramet_sandbox_vm_get(struct ramet_sandbox *sandbox, struct ramet_vm **ret, struct ramet_error *err)
+{
+    char reason[sizeof sandbox->reason];
+    pthread_rwlock_rdlock(&sandbox->vm_lock);
+    if (sandbox->vm && ramet_vm_alive(sandbox->vm)) {
+        *ret = sandbox->vm;
+        return 0;
+    }
+    bool died = sandbox->vm;
+    pthread_rwlock_unlock(&sandbox->vm_lock);
+    if (died)
+        ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STOPPED, "its VM has ended");
+    enum ramet_sandbox_state state = state_of(sandbox, reason, sizeof reason);
+    char last[RAMET_ID_SIZE];
+    ramet_branch_bases(sandbox->branch, NULL, last);
+    ramet_error_set(err, RAMET_CONFLICT, "sandbox \"%s\" is %s: %s", sandbox->branch->name,
+                    ramet_sandbox_state_name(state), reason);
+    return last[0] ? ramet_error_hint(err, "'ramet restore %s' starts another from its last snapshot", last)
+                   : ramet_error_hint(err, "'ramet rm %s' removes it", sandbox->branch->name);
+}
+
+void ramet_sandbox_vm_put(struct ramet_sandbox *sandbox) { pthread_rwlock_unlock(&sandbox->vm_lock); }
+
+void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, struct ramet_sandbox_info *ret)
+{
+    struct ramet_branch *branch = sandbox->branch;
+    struct ramet_sandbox_info info = {
+        .memory_bytes = branch->memory_bytes, .cpus = branch->cpus, .created_ms = branch->created_ms};
+    if (pthread_rwlock_tryrdlock(&sandbox->vm_lock) == 0) {
+        if (sandbox->vm && ramet_vm_alive(sandbox->vm)) {
+            info.pid = (int)ramet_vm_pid(sandbox->vm);
+            ramet_vm_memory_cost(sandbox->vm, &info.pss_bytes, &info.private_bytes, NULL);
+        } else if (sandbox->vm) {
+            ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STOPPED, "its VM has ended");
+        }
+        pthread_rwlock_unlock(&sandbox->vm_lock);
+    }
+    info.state = state_of(sandbox, info.reason, sizeof info.reason);
+    memcpy(info.id, branch->id, sizeof info.id);
+    memcpy(info.name, branch->name, sizeof info.name);
+    memcpy(info.parent, branch->parent, sizeof info.parent);
+    ramet_branch_bases(branch, info.base, info.last_snapshot);
+    if (sandbox->base)
+        memcpy(info.base, sandbox->base->id, sizeof info.base);
+    for (size_t i = 0; i < branch->disk_count; i++)
+        info.disk_bytes += ramet_overlay_written_bytes(branch->disks[i]);
+    *ret = info;
+}
+
+/* --- starting --- */
+
+static int sandbox_new(struct ramet_service *service, struct ramet_branch *branch, struct ramet_sandbox **ret,
+                       struct ramet_error *err)
+{
+    struct ramet_sandbox *sandbox = calloc(1, sizeof *sandbox);
+    if (!sandbox)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for sandbox %s", branch->name);
+    atomic_init(&sandbox->refs, 1);
+    sandbox->service = service;
+    atomic_fetch_add(&branch->refs, 1);
+    sandbox->branch = branch;
+    pthread_mutex_init(&sandbox->op, NULL);
+    pthread_rwlock_init(&sandbox->vm_lock, NULL);
+    *ret = sandbox;
+    return 0;
+}
+
+int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branch, struct ramet_error *err)
+{
+    struct ramet_sandbox *sandbox;
+    int r = sandbox_new(service, branch, &sandbox, err);
+    if (r < 0)
+        return r;
+    ramet_branch_bases(branch, sandbox->lineage, NULL);
+    ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_LOST, "the daemon ended while it ran");
+    list_add(sandbox);
+    ramet_sandbox_unref(sandbox);
+    return 0;
+}
+
+/* Copies the device state image into a memfd for the VMM. */
+static int open_state(struct ramet_image *state, struct ramet_error *err)
+{
+    uint64_t size = ramet_image_size(state), bytes;
+    _autoclose_ int fd = memfd_create("ramet-state", MFD_CLOEXEC);
+    if (fd < 0)
+        return ramet_error_os(err, errno, "cannot make a memfd of %llu bytes", (unsigned long long)size);
+    int r = ramet_image_write_file(state, fd, "device state", &bytes, err);
+    return r < 0 ? r : STEAL_FD(fd);
+}
+
+/* The file the VM maps: the snapshot's memory on the mount, or zeros for a boot. */
+static int prepare_memory(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan, const char *run_dir,
+                          char path[PATH_MAX], struct ramet_error *err)
+{
+    struct ramet_service *service = sandbox->service;
+    struct ramet_image *memory = ramet_snapshot_image(plan->base, "memory");
+    if (memory) {
+        snprintf(path, PATH_MAX, "%s/snapshots/%s/memory", service->mount_dir, plan->base->id);
+        sandbox->memory_base = ramet_image_ref(memory);
+        return 0;
+    }
+    snprintf(path, PATH_MAX, "%.4000s/memory", run_dir);
+    _autoclose_ int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, (off_t)plan->memory_bytes) < 0)
+        return ramet_error_os(err, errno, "cannot make %s", path);
+    return ramet_image_new_stored(ramet_catalog_images(service->catalog), plan->memory_bytes, RAMET_CHUNK_ZERO,
+                                  &sandbox->memory_base, err);
+}
+
+static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan, struct ramet_error *err)
+{
+    struct ramet_service *service = sandbox->service;
+    char run_dir[PATH_MAX], memory[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX];
+    char disks[RAMET_BRANCH_DISKS_MAX][PATH_MAX];
+    struct ramet_vm_disk vm_disks[RAMET_BRANCH_DISKS_MAX];
+    _autoclose_ int state_fd = -1;
+    struct ramet_image *state = ramet_snapshot_image(plan->base, "state");
+    snprintf(run_dir, sizeof run_dir, "%s/%s", service->run_dir, sandbox->branch->id);
+    int r = ramet_dir_make(run_dir, 0700, err);
+    if (r == 0)
+        r = prepare_memory(sandbox, plan, run_dir, memory, err);
+    if (r == 0 && state && (state_fd = open_state(state, err)) < 0)
+        r = -err->code;
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < sandbox->branch->disk_count; i++) {
+        snprintf(disks[i], sizeof disks[i], "%s/branches/%s/disk%zu", service->mount_dir, sandbox->branch->name, i);
+        vm_disks[i] = (struct ramet_vm_disk){.path = disks[i]};
+    }
+    snprintf(kernel, sizeof kernel, "%s/snapshots/%s/kernel", service->mount_dir, plan->base->id);
+    snprintf(initrd, sizeof initrd, "%s/snapshots/%s/initrd", service->mount_dir, plan->base->id);
+    struct ramet_vm_config config = {
+        .name = sandbox->branch->name,
+        .run_dir = run_dir,
+        .memory_path = memory,
+        .memory_bytes = plan->memory_bytes,
+        .cpus = plan->cpus,
+        .disks = vm_disks,
+        .disk_count = sandbox->branch->disk_count,
+        .state_fd = state_fd,
+        .start_timeout_ms = start_timeout_ms,
+    };
+    if (!state) {
+        config.kernel = kernel;
+        config.initrd = ramet_snapshot_image(plan->base, "initrd") ? initrd : NULL;
+        config.cmdline = plan->base->cmdline;
+    }
+    struct ramet_vm *vm;
+    if ((r = ramet_vm_start(&config, &vm, err)) < 0)
+        return r;
+    pthread_rwlock_wrlock(&sandbox->vm_lock);
+    sandbox->vm = vm;
+    pthread_rwlock_unlock(&sandbox->vm_lock);
+    return 0;
+}
+
+/* After a fork or restore the guest's clock stands where it was captured: step it. */
+static void step_clock(struct ramet_sandbox *sandbox)
+{
+    struct timespec now;
+    struct ramet_error err = {0};
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (ramet_vm_set_time(sandbox->vm, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, set_time_timeout_ms, &err) < 0)
+        ramet_warn("sandbox %s: its clock was not set: %s", sandbox->branch->name, err.msg);
+}
+
+static void clear_run_dir(struct ramet_sandbox *sandbox)
+{
+    char run_dir[PATH_MAX];
+    struct ramet_error err = {0};
+    snprintf(run_dir, sizeof run_dir, "%s/%s", sandbox->service->run_dir, sandbox->branch->id);
+    if (ramet_dir_remove(run_dir, &err) < 0)
+        ramet_warn("%s", err.msg);
+}
+
+/* Ends the VM. A call that is using it fails first, since its process is gone. */
+static void end_vm(struct ramet_sandbox *sandbox)
+{
+    pthread_rwlock_rdlock(&sandbox->vm_lock);
+    if (sandbox->vm && ramet_vm_alive(sandbox->vm))
+        kill(ramet_vm_pid(sandbox->vm), SIGKILL);
+    pthread_rwlock_unlock(&sandbox->vm_lock);
+    pthread_rwlock_wrlock(&sandbox->vm_lock);
+    ramet_vm_free(STEAL(sandbox->vm));
+    pthread_rwlock_unlock(&sandbox->vm_lock);
+    clear_run_dir(sandbox);
+}
+
+/* Starts the VM and waits for its guest. Under op. */
+static int bring_up(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
+                    struct ramet_child_timing *ret_timing, struct ramet_error *err)
+{
+    int r = start_vm(sandbox, plan, err);
+    if (r < 0)
+        return r;
+    const struct ramet_vm_timing *timing = ramet_vm_start_timing(sandbox->vm);
+    *ret_timing = (struct ramet_child_timing){.spawn_us = timing->spawn_us,
+                                              .load_us = timing->load_us,
+                                              .running_us = ramet_now_us() - plan->began_us};
+    if (plan->no_answer_wait)
+        return 0;
+    r = ramet_vm_ping(sandbox->vm, plan->wait_ms, err);
+    ret_timing->answer_us = ramet_now_us() - plan->began_us;
+    if (r == 0 && ramet_snapshot_image(plan->base, "state"))
+        step_clock(sandbox);
+    return r;
+}
+
+int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
+                        struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err)
+{
+    struct ramet_branch_request request = {.name = plan->name,
+                                           .parent = plan->parent,
+                                           .last_snapshot = plan->last_snapshot,
+                                           .memory_bytes = plan->memory_bytes,
+                                           .cpus = plan->cpus};
+    _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;
+    struct ramet_sandbox *sandbox;
+    int r = ramet_catalog_branch_new(service->catalog, &request, plan->base, &branch, err);
+    if (r < 0)
+        return r;
+    ramet_mount_branch_changed(service->mount, branch->name);
+    if ((r = sandbox_new(service, branch, &sandbox, err)) < 0) {
+        ramet_catalog_branch_remove(service->catalog, branch, NULL);
+        return r;
+    }
+    sandbox->base = ramet_snapshot_ref(plan->base);
+    memcpy(sandbox->lineage, plan->base->id, sizeof sandbox->lineage);
+    ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STARTING, "");
+    list_add(sandbox);
+    pthread_mutex_lock(&sandbox->op);
+    r = bring_up(sandbox, plan, ret_timing, err);
+    pthread_mutex_unlock(&sandbox->op);
+    if (r < 0) {
+        ramet_error_prefix(err, "sandbox %s", branch->name);
+        ramet_sandbox_remove(sandbox, NULL);
+        ramet_sandbox_unref(sandbox);
+        return r;
+    }
+    ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_RUNNING, "");
+    *ret = sandbox;
+    return 0;
+}
+
+/* --- ending --- */
+
+void ramet_sandbox_end(struct ramet_sandbox *sandbox)
+{
+    pthread_mutex_lock(&sandbox->op);
+    end_vm(sandbox);
+    pthread_mutex_unlock(&sandbox->op);
+}
+
+int ramet_sandbox_remove(struct ramet_sandbox *sandbox, struct ramet_error *err)
+{
+    struct ramet_service *service = sandbox->service;
+    pthread_mutex_lock(&sandbox->op);
+    int r = 0;
+    if (list_remove(sandbox)) {
+        end_vm(sandbox);
+        r = ramet_catalog_branch_remove(service->catalog, sandbox->branch, err);
+        ramet_mount_branch_changed(service->mount, sandbox->branch->name);
+    } else {
+        r = ramet_error_set(err, RAMET_NOT_FOUND, "sandbox \"%s\" is removed already", sandbox->branch->name);
+    }
+    pthread_mutex_unlock(&sandbox->op);
+    return r;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One sandbox: a branch and the VM that runs on it. Private to the service.
+ *
+ * Locks, in the order they may be taken:
+ *   op       one of pause, resume, capture or removal at a time; held throughout
+ *   vm_lock  read: use `vm`; write: set or free it
+ *   service lock (service_private.h)  state, reason, lineage, the list of sandboxes
+ */
+#ifndef RAMET_API_SANDBOX_H
+#define RAMET_API_SANDBOX_H
+
+#include "catalog.h"
+#include "service.h"
+#include "vmm/vmm.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct ramet_sandbox {
+    _Atomic unsigned refs;
+    struct ramet_service *service;
+    struct ramet_branch *branch; /* owned reference; its id and name are the sandbox's */
+    pthread_mutex_t op;
+    pthread_rwlock_t vm_lock;
+    struct ramet_vm *vm;             /* vm_lock; NULL once it is gone */
+    struct ramet_snapshot *base;     /* owned reference; what it started from, NULL when lost */
+    struct ramet_image *memory_base; /* owned reference; what its memory maps privately */
+    /* service lock: */
+    enum ramet_sandbox_state state;
+    char reason[256];
+    char lineage[RAMET_ID_SIZE]; /* newest snapshot taken of it, else its base: parent of the next */
+    struct ramet_sandbox *next;
+};
+
+/* What a sandbox is to be. Strings are borrowed. */
+struct ramet_sandbox_plan {
+    const char *name;
+    const char *parent; /* id of the sandbox it is forked from, or NULL */
+    const char *last_snapshot;
+    struct ramet_snapshot *base;
+    uint64_t memory_bytes;
+    unsigned cpus;
+    unsigned wait_ms;
+    bool no_answer_wait;
+    uint64_t began_us; /* when the call began, for timings */
+};
+
+/*
+ * Makes the branch, starts the VM on it and waits for the guest agent; the sandbox is then
+ * listed as running. On failure nothing is left. *ret is a reference of the caller's.
+ */
+int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
+                        struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err);
+/* Lists a branch whose VM did not survive the daemon. */
+int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branch, struct ramet_error *err);
+/* Ends the VM, forgets the branch. */
+int ramet_sandbox_remove(struct ramet_sandbox *sandbox, struct ramet_error *err);
+/* Ends the VM only; its branch is listed as lost after a restart. */
+void ramet_sandbox_end(struct ramet_sandbox *sandbox);
+
+/* By id or name; a reference of the caller's. */
+int ramet_sandbox_find(struct ramet_service *service, const char *ref, struct ramet_sandbox **ret,
+                       struct ramet_error *err);
+/* All, oldest first, each a reference of the caller's; free the array after the references. */
+int ramet_sandbox_list(struct ramet_service *service, struct ramet_sandbox ***ret, size_t *ret_count,
+                       struct ramet_error *err);
+void ramet_sandbox_unref(struct ramet_sandbox *sandbox); /* NULL is a no-op */
+void ramet_sandbox_cleanup(struct ramet_sandbox **sandbox);
+
+void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, struct ramet_sandbox_info *ret);
+void ramet_sandbox_set_state(struct ramet_sandbox *sandbox, enum ramet_sandbox_state state, const char *reason);
+/* The VM to use, with vm_lock held for reading (give it back with ramet_sandbox_vm_put), or CONFLICT saying why not. */
+int ramet_sandbox_vm_get(struct ramet_sandbox *sandbox, struct ramet_vm **ret, struct ramet_error *err);
+void ramet_sandbox_vm_put(struct ramet_sandbox *sandbox);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the service's sources share. */
+#ifndef RAMET_API_SERVICE_PRIVATE_H
+#define RAMET_API_SERVICE_PRIVATE_H
+
+#include "catalog.h"
+#include "commit_queue.h"
+#include "sandbox.h"
+#include "service.h"
+
+#include <limits.h>
+
+struct ramet_mount;
+
+struct ramet_service {
+    char mount_dir[PATH_MAX - 160], run_dir[PATH_MAX - 160];
+    struct ramet_store *store;
+    struct ramet_catalog *catalog;
+    struct ramet_mount *mount;
+    struct ramet_commit_queue *commits;
+    pthread_mutex_t lock; /* guards what follows and the fields of sandboxes named there; never across I/O */
+    struct ramet_sandbox *sandboxes, *sandboxes_last; /* oldest first */
+    bool closing;
+};
+
+/* NO_MEMORY, naming need and what is free, unless `count` more VMs fit. */
+int ramet_check_memory(uint64_t bytes_each, unsigned count, struct ramet_error *err);
+void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapshot *snapshot,
+                              struct ramet_snapshot_info *ret);
+
+#endif

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the service does to snapshots and the store: list, tag, remove, diff, stat, gc, fsck. */
+#include "base/cleanup.h"
+#include "mount.h"
+#include "service_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- describing --- */
+
+static void fill_tags(struct ramet_service *service, const struct ramet_snapshot *snapshot,
+                      struct ramet_snapshot_info *ret)
+{
+    _autofree_ struct ramet_tag *tags = NULL;
+    size_t count = 0, shown = 0;
+    if (ramet_catalog_tags(service->catalog, &tags, &count, NULL) < 0)
+        return;
+    for (size_t i = 0; i < count && shown < RAMET_INFO_TAGS; i++)
+        if (strcmp(tags[i].snapshot, snapshot->id) == 0)
+            memcpy(ret->tags[shown++], tags[i].name, sizeof ret->tags[0]);
+}
+
+void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapshot *snapshot,
+                              struct ramet_snapshot_info *ret)
+{
+    struct ramet_snapshot_info info = {.durable = atomic_load(&snapshot->durable),
+                                       .has_memory = ramet_snapshot_image(snapshot, "memory"),
+                                       .memory_bytes = snapshot->memory_bytes,
+                                       .cpus = snapshot->cpus,
+                                       .created_ms = snapshot->created_ms,
+                                       .captured_pages = snapshot->captured_pages,
+                                       .stored_bytes = atomic_load(&snapshot->stored_bytes)};
+    memcpy(info.id, snapshot->id, sizeof info.id);
+    memcpy(info.parent, snapshot->parent, sizeof info.parent);
+    memcpy(info.sandbox, snapshot->sandbox, sizeof info.sandbox);
+    memcpy(info.sandbox_name, snapshot->sandbox_name, sizeof info.sandbox_name);
+    for (size_t i = 0; i < snapshot->image_count; i++) {
+        uint64_t size = ramet_image_size(snapshot->images[i].image);
+        if (strncmp(snapshot->images[i].name, "disk", 4) == 0)
+            info.disk_bytes += size;
+        else if (strcmp(snapshot->images[i].name, "state") == 0)
+            info.state_bytes = size;
+    }
+    if (!info.durable)
+        ramet_commit_queue_failure(service->commits, snapshot, info.reason, sizeof info.reason);
+    fill_tags(service, snapshot, &info);
+    *ret = info;
+}
+
+/* Adds the image's non-zero pages; an image still in memory counts what its layers hold. */
+static int count_pages(struct ramet_store *store, struct ramet_image *image, uint64_t *total, struct ramet_error *err)
+{
+    struct ramet_page_map map;
+    uint64_t pages = 0;
+    if (!image)
+        return 0;
+    if (ramet_image_map(image, &map, NULL) < 0)
+        pages = ramet_image_resident_pages(image);
+    else {
+        int r = ramet_page_map_count(store, &map, &pages, err);
+        if (r < 0)
+            return r;
+    }
+    *total += pages;
+    return 0;
+}
+
+int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, struct ramet_snapshot_info *ret,
+                               struct ramet_error *err)
+{
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
+    uint64_t memory = 0, disk = 0;
+    int r = ramet_catalog_find(service->catalog, ref, &snapshot, err);
+    if (r == 0)
+        r = count_pages(service->store, ramet_snapshot_image(snapshot, "memory"), &memory, err);
+    for (size_t i = 0; r == 0 && i < snapshot->image_count; i++)
+        if (strncmp(snapshot->images[i].name, "disk", 4) == 0)
+            r = count_pages(service->store, snapshot->images[i].image, &disk, err);
+    if (r < 0)
+        return r;
+    ramet_snapshot_fill_info(service, snapshot, ret);
+    ret->memory_pages = memory;
+    ret->disk_pages = disk;
+    return 0;
+}
+
+int ramet_service_snapshots(struct ramet_service *service, struct ramet_snapshot_info **ret, size_t *ret_count,
+                            struct ramet_error *err)
+{
+    struct ramet_snapshot **all = NULL;
+    size_t count = 0;
+    int r = ramet_catalog_snapshots(service->catalog, &all, &count, err);
+    if (r < 0)
+        return r;
+    struct ramet_snapshot_info *infos = calloc(count + 1, sizeof *infos);
+    for (size_t i = 0; i < count && infos; i++)
+        ramet_snapshot_fill_info(service, all[i], &infos[i]);
+    ramet_snapshots_free(all, count);
+    if (!infos)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list snapshots");
+    *ret = infos;
+    *ret_count = count;
+    return 0;
+}
+
+/* --- changing --- */
+
+/* CONFLICT when a sandbox runs on the snapshot, or a lost one could only come back from it. */
+static int check_unused(struct ramet_service *service, const struct ramet_snapshot *snapshot, struct ramet_error *err)
+{
+    _autofree_ struct ramet_sandbox **all = NULL;
+    size_t count = 0;
+    int r = ramet_sandbox_list(service, &all, &count, err);
+    for (size_t i = 0; i < count; i++) {
+        char base[RAMET_ID_SIZE];
+        ramet_branch_bases(all[i]->branch, base, NULL);
+        if (r == 0 && (all[i]->base == snapshot || strcmp(base, snapshot->id) == 0)) {
+            ramet_error_set(err, RAMET_CONFLICT, "sandbox \"%s\" stands on snapshot %s", all[i]->branch->name,
+                            snapshot->id);
+            r = ramet_error_hint(err, "remove it first: 'ramet rm %s'", all[i]->branch->name);
+        }
+        ramet_sandbox_unref(all[i]);
+    }
+    return r;
+}
+
+int ramet_service_snapshot_remove(struct ramet_service *service, const char *ref, struct ramet_error *err)
+{
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
+    _autofree_ struct ramet_tag *tags = NULL;
+    size_t tag_count = 0;
+    int r = ramet_catalog_find(service->catalog, ref, &snapshot, err);
+    if (r == 0)
+        r = check_unused(service, snapshot, err);
+    if (r == 0)
+        r = ramet_catalog_tags(service->catalog, &tags, &tag_count, err);
+    if (r < 0)
+        return r;
+    ramet_commit_queue_wait(service->commits, snapshot, NULL);
+    ramet_commit_queue_forget(service->commits, snapshot);
+    if ((r = ramet_catalog_remove(service->catalog, snapshot, err)) < 0)
+        return r;
+    ramet_mount_snapshot_changed(service->mount, snapshot->id);
+    for (size_t i = 0; i < tag_count; i++)
+        if (strcmp(tags[i].snapshot, snapshot->id) == 0)
+            ramet_mount_snapshot_changed(service->mount, tags[i].name);
+    return 0;
+}
+
+int ramet_service_tag(struct ramet_service *service, const char *ref, const char *tag, struct ramet_error *err)
+{
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
+    int r = ramet_catalog_find(service->catalog, ref, &snapshot, err);
+    if (r == 0)
+        r = ramet_catalog_tag(service->catalog, snapshot, tag, err);
+    if (r == 0)
+        ramet_mount_snapshot_changed(service->mount, tag);
+    return r;
+}
+
+int ramet_service_untag(struct ramet_service *service, const char *tag, struct ramet_error *err)
+{
+    int r = ramet_catalog_untag(service->catalog, tag, err);
+    if (r == 0)
+        ramet_mount_snapshot_changed(service->mount, tag);
+    return r;
+}
+
+/* --- diff --- */
+
+/* A snapshot by ref, or the newest one of a sandbox. */
+static int resolve(struct ramet_service *service, const char *ref, struct ramet_snapshot **ret,
+                   struct ramet_error *err)
+{
+    _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *sandbox = NULL;
+    char id[RAMET_ID_SIZE];
+    if (ramet_catalog_find(service->catalog, ref, ret, err) == 0)
+        return 0;
+    if (ramet_sandbox_find(service, ref, &sandbox, NULL) < 0) {
+        ramet_error_set(err, RAMET_NOT_FOUND, "no snapshot and no sandbox is called \"%s\"", ref);
+        return ramet_error_hint(err, "'ramet ls' and 'ramet ls --snapshots' list them");
+    }
+    pthread_mutex_lock(&service->lock);
+    memcpy(id, sandbox->lineage, sizeof id);
+    pthread_mutex_unlock(&service->lock);
+    return ramet_catalog_find(service->catalog, id, ret, err);
+}
+
+static int diff_image(struct ramet_service *service, struct ramet_image *from, struct ramet_image *to,
+                      uint64_t *ret_pages, uint64_t *ret_changed, struct ramet_error *err)
+{
+    struct ramet_page_map a, b;
+    int r = ramet_image_map(from, &a, err);
+    if (r == 0)
+        r = ramet_image_map(to, &b, err);
+    if (r == 0)
+        r = ramet_page_map_diff(service->store, &a, &b, ret_changed, err);
+    if (r == 0)
+        *ret_pages = a.page_count;
+    return r;
+}
+
+int ramet_service_diff(struct ramet_service *service, const char *from_ref, const char *to_ref,
+                       struct ramet_diff *ret, struct ramet_error *err)
+{
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *from = NULL, *to = NULL;
+    struct ramet_diff diff = {0};
+    int r = resolve(service, from_ref, &from, err);
+    if (r == 0)
+        r = resolve(service, to_ref, &to, err);
+    if (r == 0)
+        r = ramet_commit_queue_wait(service->commits, from, err);
+    if (r == 0)
+        r = ramet_commit_queue_wait(service->commits, to, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < from->image_count && diff.image_count < 4 && r == 0; i++) {
+        const char *name = from->images[i].name;
+        struct ramet_image *other = ramet_snapshot_image(to, name);
+        bool comparable = strcmp(name, "memory") == 0 || strncmp(name, "disk", 4) == 0;
+        if (!comparable || !other || ramet_image_size(other) != ramet_image_size(from->images[i].image))
+            continue;
+        snprintf(diff.images[diff.image_count].image, sizeof diff.images[0].image, "%s", name);
+        r = diff_image(service, from->images[i].image, other, &diff.images[diff.image_count].pages,
+                       &diff.images[diff.image_count].changed_pages, err);
+        diff.image_count++;
+    }
+    if (r < 0)
+        return r;
+    memcpy(diff.from, from->id, sizeof diff.from);
+    memcpy(diff.to, to->id, sizeof diff.to);
+    *ret = diff;
+    return 0;
+}
+
+/* --- the store --- */
+
+int ramet_service_store_stat(struct ramet_service *service, struct ramet_store_info *ret, struct ramet_error *err)
+{
+    struct ramet_store_stat stat;
+    struct ramet_snapshot **snapshots = NULL;
+    struct ramet_store_info info = {0};
+    size_t count = 0;
+    uint64_t pages = 0;
+    int r = ramet_store_stat(service->store, &stat, err);
+    if (r == 0)
+        r = ramet_catalog_snapshots(service->catalog, &snapshots, &count, err);
+    for (size_t i = 0; i < count && r == 0; i++)
+        for (size_t j = 0; j < snapshots[i]->image_count && r == 0; j++)
+            r = count_pages(service->store, snapshots[i]->images[j].image, &pages, err);
+    ramet_snapshots_free(snapshots, count);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&service->lock);
+    for (struct ramet_sandbox *s = service->sandboxes; s; s = s->next)
+        info.sandboxes++;
+    pthread_mutex_unlock(&service->lock);
+    snprintf(info.dir, sizeof info.dir, "%s", ramet_store_dir(service->store));
+    info.snapshots = count;
+    info.logical_bytes = pages * RAMET_PAGE_SIZE;
+    info.unique_bytes = stat.chunks * RAMET_PAGE_SIZE;
+    info.stored_bytes = stat.pack_bytes;
+    info.index_bytes = stat.index_bytes;
+    info.chunks = stat.chunks;
+    info.frames = stat.frames;
+    info.packs = stat.packs;
+    info.dedup_hits = stat.dedup_hits;
+    info.dedup_misses = stat.dedup_misses;
+    info.cache_hits = stat.cache_hits;
+    info.cache_misses = stat.cache_misses;
+    *ret = info;
+    return 0;
+}
+
+int ramet_service_store_gc(struct ramet_service *service, struct ramet_gc_info *ret, struct ramet_error *err)
+{
+    struct ramet_gc_result result;
+    int r = ramet_catalog_gc(service->catalog, &result, err);
+    if (r == 0)
+        *ret = (struct ramet_gc_info){.live_chunks = result.live_chunks,
+                                      .dead_chunks = result.dead_chunks,
+                                      .freed_bytes = result.freed_bytes,
+                                      .packs_removed = result.packs_removed,
+                                      .duration_us = result.duration_us};
+    return r;
+}
+
+int ramet_service_store_fsck(struct ramet_service *service, struct ramet_fsck_info *ret, struct ramet_error *err)
+{
+    struct ramet_fsck_result result;
+    int r = ramet_catalog_fsck(service->catalog, &result, err);
+    if (r == 0)
+        *ret = (struct ramet_fsck_info){.snapshots = result.snapshots,
+                                        .frames = result.frames,
+                                        .chunks = result.chunks,
+                                        .problems = result.problems,
+                                        .report = result.report};
+    return r;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libramet-holder.so, preloaded into the VMM: keeps the guest memory of one instant.
+ *
+ * A fork of the VMM shares all its pages copy-on-write, so a child that just sits there
+ * holds guest memory as it was when the vCPUs stood still, while the VMM goes on. Taking
+ * it costs the copying of page tables, not of pages. The VMM marks guest memory
+ * MADV_DONTFORK; that is lifted around the fork.
+ *
+ * The VMM must not notice:
+ * - The library's thread blocks every signal, so the VMM's own threads get them all.
+ * - The holder is cloned without an exit signal: no SIGCHLD reaches the VMM and its
+ *   waitpid does not see the holder; __WALL finds it here.
+ * - CLONE_FILES: the holder shares the descriptor table instead of copying it, so that its
+ *   end closes (and flushes) nothing.
+ * - The holder only makes raw system calls: the heap and every lock are in whatever state
+ *   another thread of the VMM left them in.
+ * A holder is killed on command, when this thread ends, or when the VMM dies (PDEATHSIG).
+ *
+ * Without $RAMET_HOLDER_FD the library does nothing.
+ */
+#include "protocol.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { HOLDER_MAX = 8, STACK_SIZE = 64 * 1024 };
+
+/* Only the library's thread touches these. */
+static int channel = -1;
+static pid_t holders[HOLDER_MAX]; /* 0: free */
+
+static _Noreturn void hold(pid_t parent)
+{
+    syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (syscall(SYS_getppid) == parent)
+        for (;;)
+            syscall(SYS_pause);
+    for (;;)
+        syscall(SYS_exit, 0);
+}
+
+/*
+ * The translated code of an emulating VMM is tens of megabytes that the holder has no use for:
+ * exempting it keeps the fork short and the VMM from copying it page by page afterwards.
+ */
+static void exempt_code_buffers(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    if (!maps)
+        return;
+    char line[512], permissions[5];
+    unsigned long start, end;
+    unsigned long long inode;
+    while (fgets(line, sizeof line, maps))
+        if (sscanf(line, "%lx-%lx %4s %*x %*s %llu", &start, &end, permissions, &inode) == 4 && inode == 0 &&
+            strcmp(permissions, "rwxp") == 0)
+            madvise((void *)start, end - start, MADV_DONTFORK);
+    fclose(maps);
+}
+
+static int take(uint64_t address, uint64_t size, pid_t *ret_pid)
+{
+    pid_t *slot = NULL;
+    for (int i = 0; i < HOLDER_MAX && !slot; i++)
+        slot = holders[i] == 0 ? &holders[i] : NULL;
+    if (!slot)
+        return EAGAIN;
+    static int exempted;
+    if (!exempted++)
+        exempt_code_buffers();
+    void *memory = (void *)(uintptr_t)address;
+    if (madvise(memory, size, MADV_DOFORK) != 0)
+        return errno;
+    pid_t parent = getpid();
+    long pid = syscall(SYS_clone, CLONE_FILES | CLONE_FS, NULL, NULL, NULL, NULL);
+    if (pid == 0)
+        hold(parent);
+    int failure = pid < 0 ? errno : 0;
+    madvise(memory, size, MADV_DONTFORK);
+    if (failure == 0)
+        *slot = *ret_pid = (pid_t)pid;
+    return failure;
+}
+
+static int drop(pid_t pid)
+{
+    for (int i = 0; i < HOLDER_MAX; i++)
+        if (pid > 0 && holders[i] == pid) {
+            kill(pid, SIGKILL);
+            while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+                ;
+            holders[i] = 0;
+            return 0;
+        }
+    return ESRCH;
+}
+
+static struct ramet_holder_answer obey(const struct ramet_holder_request *request)
+{
+    struct ramet_holder_answer answer = {.serial = request->serial};
+    switch (request->op) {
+    case RAMET_HOLDER_HELLO: break;
+    case RAMET_HOLDER_TAKE: answer.os_errno = take(request->address, request->size, &answer.pid); break;
+    case RAMET_HOLDER_DROP: answer.os_errno = drop(request->pid); break;
+    default: answer.os_errno = EINVAL; break;
+    }
+    return answer;
+}
+
+static void *serve(void *unused)
+{
+    (void)unused;
+    prctl(PR_SET_NAME, "ramet-holder");
+    for (;;) {
+        struct ramet_holder_request request;
+        ssize_t n = recv(channel, &request, sizeof request, 0);
+        if (n == 0 || (n < 0 && errno != EINTR))
+            return NULL;
+        if (n != sizeof request)
+            continue;
+        struct ramet_holder_answer answer = obey(&request);
+        (void)!send(channel, &answer, sizeof answer, MSG_NOSIGNAL);
+    }
+}
+
+static __attribute__((constructor)) void begin(void)
+{
+    const char *number = getenv(RAMET_HOLDER_FD_ENV);
+    if (!number)
+        return;
+    channel = atoi(number);
+    /* Programs the VMM may run have no use for us. */
+    unsetenv(RAMET_HOLDER_FD_ENV);
+    unsetenv("LD_PRELOAD");
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_SIZE);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    if (pthread_create(&thread, &attr, serve, NULL) != 0)
+        close(channel);
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}

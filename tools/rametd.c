@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon: options, start, wait for a signal, stop. All else is the service's and
+ * the routes'.
+ *
+ * Start: the socket is claimed first, so that a second daemon fails before it touches
+ * the store; clients that connect early wait in its backlog until the service is open.
+ * Readiness goes to --ready-fd: the line "ready", or the error as JSON.
+ * Stop (SIGTERM, SIGINT, SIGHUP): no new requests, DRAIN_MS for those that run, then
+ * their sandboxes are ended under them, then the service closes. A crash at any point
+ * leaves files that the next start takes over.
+ */
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "http.h"
+#include "json.h"
+#include "paths.h"
+#include "routes.h"
+#include "service.h"
+#include "wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define DRAIN_MS 3000
+
+static const char help[] = "Usage: rametd [OPTION]...\n"
+                           "Ramet's daemon: keeps the store and runs, forks and restores sandboxes.\n"
+                           "\n"
+                           "  --store DIR       snapshots and their data [$RAMET_STORE, /var/lib/ramet]\n"
+                           "  --socket PATH     Unix socket of the API [$RAMET_SOCKET, /run/ramet/ramet.sock]\n"
+                           "  --mount DIR       mount point of images [$RAMET_MOUNT, mnt beside the socket]\n"
+                           "  --run-dir DIR     sockets and logs of VMs [$RAMET_RUN, vm beside the socket]\n"
+                           "  --log-level L     error, warn, info or debug [info]\n"
+                           "  --ready-fd N      write \"ready\" or the error to descriptor N once known\n"
+                           "  --routes          print every route of the API and exit\n"
+                           "  --version         print the version and exit\n"
+                           "  --help            print this and exit\n"
+                           "\n"
+                           "For a user other than root the places are below XDG_DATA_HOME and XDG_RUNTIME_DIR.\n"
+                           "Serves root and its own user only. SIGTERM stops it and every sandbox.\n";
+
+struct options {
+    struct ramet_paths_given given;
+    enum ramet_log_level log_level;
+    int ready_fd;
+    const char *print; /* text to print instead of serving */
+    bool routes;
+};
+
+struct daemon {
+    struct ramet_paths paths;
+    struct ramet_http_socket *socket;
+    struct ramet_service *service;
+    struct ramet_http *http;
+    struct ramet_routes_context context;
+    struct ramet_router router;
+};
+
+/* ---- options ---- */
+
+static int parse_ready_fd(const char *text, int *ret, struct ramet_error *err)
+{
+    char *end;
+    long fd = strtol(text, &end, 10);
+    if (*end || end == text || fd < 0 || fd > 1 << 20 || fcntl((int)fd, F_SETFD, FD_CLOEXEC) != 0)
+        return ramet_error_set(err, RAMET_INVALID, "--ready-fd: \"%.50s\" is no open descriptor", text);
+    *ret = (int)fd;
+    return 0;
+}
+
+static int parse_one(int option, const char *value, struct options *o, struct ramet_error *err)
+{
+    switch (option) {
+    case 's': o->given.store = value; return 0;
+    case 'S': o->given.socket = value; return 0;
+    case 'm': o->given.mount = value; return 0;
+    case 'r': o->given.run = value; return 0;
+    case 'f': return parse_ready_fd(value, &o->ready_fd, err);
+    case 'R': o->routes = true; return 0;
+    case 'V': o->print = "rametd " RAMET_VERSION "\n"; return 0;
+    case 'h': o->print = help; return 0;
+    case 'l':
+        return ramet_log_level_parse(value, &o->log_level) == 0
+                   ? 0
+                   : ramet_error_set(err, RAMET_INVALID, "--log-level: \"%.50s\" is not error, warn, info or debug",
+                                     value);
+    default: return ramet_error_set(err, RAMET_INVALID, "unknown option, or an option without its value");
+    }
+}
+
+static int parse(int argc, char **argv, struct options *o, struct ramet_error *err)
+{
+    static const struct option table[] = {
+        {"store", required_argument, NULL, 's'},    {"socket", required_argument, NULL, 'S'},
+        {"mount", required_argument, NULL, 'm'},    {"run-dir", required_argument, NULL, 'r'},
+        {"ready-fd", required_argument, NULL, 'f'}, {"log-level", required_argument, NULL, 'l'},
+        {"routes", no_argument, NULL, 'R'},         {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},           {0},
+    };
+    int option, rc = 0;
+    /* To the end even after a mistake: --ready-fd may follow, and is told of it. */
+    while ((option = getopt_long(argc, argv, "", table, NULL)) >= 0) {
+        int one = parse_one(option, optarg, o, rc == 0 ? err : NULL);
+        if (rc == 0 && one < 0 && option == '?')
+            ramet_error_prefix(err, "%.100s", argv[optind - 1]);
+        rc = rc == 0 ? one : rc;
+    }
+    if (rc == 0 && optind < argc)
+        rc = ramet_error_set(err, RAMET_INVALID, "unexpected argument \"%.100s\"", argv[optind]);
+    return rc < 0 ? ramet_error_hint(err, "'rametd --help' lists the options") : 0;
+}
+
+/* ---- readiness ---- */
+
+static void tell(int fd, const char *text)
+{
+    if (fd >= 0) {
+        (void)!write(fd, text, strlen(text));
+        close(fd);
+    }
+}
+
+static int fail(const struct options *o, const struct ramet_error *err)
+{
+    _cleanup_(ramet_json_cleanup) struct ramet_json *value = ramet_wire_error(err);
+    _autofree_ char *text = ramet_json_text(value);
+    fprintf(stderr, "rametd: %s\n", err->msg);
+    if (*err->hint)
+        fprintf(stderr, "  hint: %s\n", err->hint);
+    tell(o->ready_fd, text ? text : "");
+    return ramet_code_exit(err->code);
+}
+
+/* ---- start and stop ---- */
+
+/* Each sandbox costs the daemon a few descriptors. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int start(struct daemon *d, struct ramet_error *err)
+{
+    const struct ramet_service_config config = {
+        .store_dir = d->paths.store, .mount_dir = d->paths.mount, .run_dir = d->paths.run};
+    int rc = ramet_http_listen(d->paths.socket, &d->socket, err);
+    if (rc == 0)
+        rc = ramet_service_open(&config, &d->service, err);
+    if (rc < 0)
+        return rc;
+    d->context = (struct ramet_routes_context){.service = d->service,
+                                               .store_dir = d->paths.store,
+                                               .mount_dir = d->paths.mount,
+                                               .run_dir = d->paths.run,
+                                               .socket_path = d->paths.socket};
+    d->router = ramet_routes(&d->context);
+    return ramet_http_start(d->socket, ramet_router_handle, &d->router, &d->http, err);
+}
+
+/* Ends what keeps requests waiting: a command that runs in a guest goes with its guest. */
+static void end_sandboxes(struct ramet_service *service)
+{
+    _autofree_ struct ramet_sandbox_info *sandboxes = NULL;
+    size_t count = 0;
+    if (ramet_service_sandboxes(service, &sandboxes, &count, NULL) < 0)
+        return;
+    for (size_t i = 0; i < count; i++)
+        ramet_service_sandbox_remove(service, sandboxes[i].id, NULL);
+}
+
+static void stop(struct daemon *d)
+{
+    if (d->http && !ramet_http_drain(d->http, DRAIN_MS)) {
+        ramet_info("requests still run; ending the sandboxes under them");
+        end_sandboxes(d->service);
+    }
+    ramet_http_free(d->http);
+    ramet_service_close(d->service);
+    ramet_http_socket_free(d->socket);
+}
+
+static int serve(const struct options *o, const sigset_t *signals, struct ramet_error *err)
+{
+    struct daemon d = {0};
+    int signal_number, rc = ramet_paths_resolve(&o->given, &d.paths, err);
+    if (rc == 0 && chdir("/") != 0)
+        rc = ramet_error_os(err, errno, "cannot change to /");
+    if (rc == 0)
+        rc = start(&d, err);
+    if (rc == 0) {
+        ramet_info("rametd %s ready on %s, store %s", RAMET_VERSION, d.paths.socket, d.paths.store);
+        tell(o->ready_fd, "ready\n");
+        sigwait(signals, &signal_number);
+        ramet_info("stopping on signal %d", signal_number);
+    }
+    stop(&d);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.ready_fd = -1, .log_level = RAMET_LOG_INFO};
+    struct ramet_error err = {0};
+    sigset_t signals;
+    opterr = 0;
+    if (parse(argc, argv, &o, &err) < 0)
+        return fail(&o, &err);
+    if (o.print || o.routes) {
+        const struct ramet_router router = ramet_routes(NULL);
+        if (o.routes)
+            ramet_router_print(&router, stdout);
+        else
+            fputs(o.print, stdout);
+        return fflush(stdout) == 0 ? 0 : ramet_code_exit(RAMET_IO);
+    }
+    ramet_log_set_level(o.log_level);
+    /* Blocked in every thread, taken by sigwait alone. */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
+    return serve(&o, &signals, &err) < 0 ? fail(&o, &err) : 0;
+}
