@@ -45,26 +45,27 @@ void ramet_branches_free(struct ramet_branch **branches, size_t count)
     free(branches);
 }
 
+/* Keeps the list in the order of serials, oldest first. */
 static void link_branch(struct ramet_catalog *catalog, struct ramet_branch *branch)
 {
-    *(catalog->branches_last ? &catalog->branches_last->next : &catalog->branches) = branch;
-    catalog->branches_last = branch;
+    struct ramet_branch **at = &catalog->branches;
+    while (*at && (*at)->serial < branch->serial)
+        at = &(*at)->next;
+    branch->next = *at;
+    *at = branch;
 }
 
 /* False when it was not there. */
 static bool unlink_branch(struct ramet_catalog *catalog, struct ramet_branch *branch)
 {
-    struct ramet_branch *previous = NULL;
-    for (struct ramet_branch *b = catalog->branches; b; previous = b, b = b->next) {
-        if (b != branch)
-            continue;
-        *(previous ? &previous->next : &catalog->branches) = b->next;
-        if (catalog->branches_last == b)
-            catalog->branches_last = previous;
-        b->next = NULL;
-        return true;
-    }
-    return false;
+    struct ramet_branch **at = &catalog->branches;
+    while (*at && *at != branch)
+        at = &(*at)->next;
+    if (!*at)
+        return false;
+    *at = branch->next;
+    branch->next = NULL;
+    return true;
 }
 
 /* Opens the overlays of all disks of `base`. */

@@ -14,7 +14,7 @@ struct ramet_catalog {
     _Atomic uint64_t next_serial;
     pthread_mutex_t lock; /* guards all below */
     struct ramet_snapshot *snapshots, *snapshots_last; /* oldest first */
-    struct ramet_branch *branches, *branches_last;
+    struct ramet_branch *branches; /* oldest first */
     struct ramet_tag *tags; /* in name order; owned */
     size_t tag_count;
 };

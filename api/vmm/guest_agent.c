@@ -194,10 +194,3 @@ int ramet_agent_ping(struct ramet_agent *agent, unsigned timeout_ms, struct rame
     _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
     return ramet_agent_request(agent, "guest-ping", NULL, deadline_us, &answer, err);
 }
-
-int ramet_agent_set_time(struct ramet_agent *agent, int64_t unix_ns, unsigned timeout_ms, struct ramet_error *err)
-{
-    _cleanup_(ramet_json_cleanup) struct ramet_json *arguments = ramet_json_object(), *answer = NULL;
-    ramet_json_set_i64(arguments, "time", unix_ns);
-    return ramet_agent_request(agent, "guest-set-time", arguments, ramet_deadline_us(timeout_ms), &answer, err);
-}

@@ -12,6 +12,8 @@
 #include "base64.h"
 #include "vmm/clock.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { FIRST_POLL_US = 1000, LAST_POLL_US = 50000, KILL_MS = 1000 };
@@ -183,4 +185,22 @@ void ramet_vm_exec_result_free(struct ramet_vm_exec_result *result)
     free(result->out);
     free(result->err);
     result->out = result->err = NULL;
+}
+
+/*
+ * By date(1): the agent's own guest-set-time also writes the hardware clock, and hwclock
+ * waits up to a second for the right moment to do so.
+ */
+int ramet_agent_set_time(struct ramet_agent *agent, int64_t unix_ns, unsigned timeout_ms, struct ramet_error *err)
+{
+    char when[48];
+    snprintf(when, sizeof when, "@%" PRId64 ".%09" PRId64, unix_ns / 1000000000, unix_ns % 1000000000);
+    const char *argv[] = {"date", "-u", "-s", when, NULL};
+    struct ramet_vm_exec_result result = {0};
+    int r = ramet_agent_exec(agent, argv, NULL, NULL, 0, timeout_ms, &result, err);
+    if (r == 0 && result.exit_code != 0)
+        r = ramet_error_set(err, RAMET_UNSUPPORTED, "the guest cannot set its clock: %s",
+                            result.err_size ? result.err : "date failed");
+    ramet_vm_exec_result_free(&result);
+    return r;
 }
