@@ -347,6 +347,32 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
     read_names(req, size, off, fi, true);
 }
 
+/* Names are made and removed through the service: the mount shows them. */
+static void op_refuse_name(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    (void)parent, (void)name;
+    fuse_reply_err(req, EROFS);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    (void)mode;
+    op_refuse_name(req, parent, name);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    (void)mode, (void)fi;
+    op_refuse_name(req, parent, name);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *new_name,
+                      unsigned flags)
+{
+    (void)to, (void)new_name, (void)flags;
+    op_refuse_name(req, parent, name);
+}
+
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
     struct statvfs st = {0};
@@ -376,4 +402,9 @@ const struct fuse_lowlevel_ops ramet_mount_ops = {
     .readdir = op_readdir,
     .readdirplus = op_readdirplus,
     .statfs = op_statfs,
+    .unlink = op_refuse_name,
+    .rmdir = op_refuse_name,
+    .mkdir = op_mkdir,
+    .create = op_create,
+    .rename = op_rename,
 };

@@ -59,8 +59,8 @@ static ssize_t send_some(int fd, const char *data, size_t size, int pass_fd)
     if (pass_fd >= 0) {
         msg.msg_control = control.space;
         msg.msg_controllen = sizeof control.space;
-        control.header = (struct cmsghdr){
-            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        control.header =
+            (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(&control.header), &pass_fd, sizeof pass_fd);
     }
     return sendmsg(fd, &msg, MSG_NOSIGNAL);

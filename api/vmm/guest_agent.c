@@ -132,7 +132,7 @@ static int parse_answer(const char *line, size_t size, struct ramet_json **ret, 
 }
 
 static int do_request(struct ramet_agent *agent, const char *command, const struct ramet_json *arguments,
-                          uint64_t deadline_us, struct ramet_json **ret, struct ramet_error *err)
+                      uint64_t deadline_us, struct ramet_json **ret, struct ramet_error *err)
 {
     int r = agent->synced ? 0 : sync_agent(agent, deadline_us, err);
     if (r < 0)

@@ -27,9 +27,9 @@ int ramet_agent_request(struct ramet_agent *agent, const char *command, const st
                         uint64_t deadline_us, struct ramet_json **ret, struct ramet_error *err);
 int ramet_agent_ping(struct ramet_agent *agent, unsigned timeout_ms, struct ramet_error *err);
 int ramet_agent_set_time(struct ramet_agent *agent, int64_t unix_ns, unsigned timeout_ms, struct ramet_error *err);
-/* As ramet_vm_exec (guest_exec.c). When time runs out the guest process is sent SIGKILL before RAMET_TIMEOUT is returned. */
+/* As ramet_vm_exec (guest_exec.c). When time runs out the guest process is sent SIGKILL before RAMET_TIMEOUT is
+ * returned. */
 int ramet_agent_exec(struct ramet_agent *agent, const char *const *argv, const char *const *env, const void *input,
-                     size_t input_size, unsigned timeout_ms, struct ramet_vm_exec_result *ret,
-                     struct ramet_error *err);
+                     size_t input_size, unsigned timeout_ms, struct ramet_vm_exec_result *ret, struct ramet_error *err);
 
 #endif

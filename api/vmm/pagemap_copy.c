@@ -97,8 +97,8 @@ static void *copy_part(void *arg)
         size_t size = pages * RAMET_PAGE_SIZE;
         part->r = part->mem_fd >= 0 ? read_held(part, first, n, buf) : read_pinned(part, first, n, buf, size);
         if (part->r == 0)
-            part->r = ramet_file_write(part->out_fd, "captured memory", buf, size, first->at * RAMET_PAGE_SIZE,
-                                       &part->err);
+            part->r =
+                ramet_file_write(part->out_fd, "captured memory", buf, size, first->at * RAMET_PAGE_SIZE, &part->err);
     }
     return NULL;
 }

@@ -61,11 +61,8 @@ static int run(const char *const *argv, const int *fds, size_t fd_count, int out
                int *ret_status, struct ramet_error *err)
 {
     struct ramet_process *process;
-    struct ramet_spawn spawn = {.argv = argv,
-                                .env = (const char *const *)environ,
-                                .fds = fds,
-                                .fd_count = fd_count,
-                                .output_fd = output_fd};
+    struct ramet_spawn spawn = {
+        .argv = argv, .env = (const char *const *)environ, .fds = fds, .fd_count = fd_count, .output_fd = output_fd};
     int r = ramet_process_spawn(&spawn, &process, err);
     if (r < 0)
         return r;
@@ -128,11 +125,13 @@ static bool kvm_works(const char *qemu)
     _autoclose_ int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (image < 0 || null_fd < 0)
         return false;
-    const char *const argv[] = {
-        qemu,       "-nodefaults", "-no-user-config", "-display", "none",   "-machine", "q35",
-        "-accel",   "kvm",         "-cpu",            "host",     "-m",     "16",       "-no-reboot",
-        "-kernel",  "/dev/fd/3",   "-device",         "isa-debug-exit,iobase=0xf4,iosize=0x01",
-        NULL};
+    const char *const argv[] = {qemu,        "-nodefaults", "-no-user-config",
+                                "-display",  "none",        "-machine",
+                                "q35",       "-accel",      "kvm",
+                                "-cpu",      "host",        "-m",
+                                "16",        "-no-reboot",  "-kernel",
+                                "/dev/fd/3", "-device",     "isa-debug-exit,iobase=0xf4,iosize=0x01",
+                                NULL};
     int status = -1;
     struct ramet_error err = {0};
     int r = run(argv, &image, 1, null_fd, KVM_MS, &status, &err);

@@ -38,7 +38,7 @@ static int check_config(const struct ramet_vm_config *config, struct ramet_error
         return ramet_error_set(err, RAMET_INVALID, "%u CPUs: from 1 to 64 are possible", config->cpus);
     if (config->disk_count > RAMET_QEMU_DISK_MAX)
         return ramet_error_set(err, RAMET_INVALID, "%zu disks: at most %d are possible", config->disk_count,
-                               RAMET_QEMU_DISK_MAX - 1);
+                               RAMET_QEMU_DISK_MAX);
     if (config->state_fd < 0 && !config->kernel)
         return ramet_error_set(err, RAMET_INVALID, "neither a kernel to boot nor a state to restore");
     struct stat st;
@@ -139,8 +139,8 @@ static const char **environment(const char *library, char **preload, char **hold
     return env;
 }
 
-static int spawn_qemu(struct ramet_vm *vm, const struct ramet_vm_config *config, const char *library,
-                      int (*pairs)[2], struct ramet_error *err)
+static int spawn_qemu(struct ramet_vm *vm, const struct ramet_vm_config *config, const char *library, int (*pairs)[2],
+                      struct ramet_error *err)
 {
     struct ramet_vmm_probe probe;
     _autofree_ char *qemu = NULL, *preload = NULL, *holder_fd = NULL;
@@ -372,7 +372,7 @@ int ramet_vm_memory_cost(struct ramet_vm *vm, uint64_t *ret_pss_bytes, uint64_t 
         if (sscanf(line, "Pss: %llu kB", &kib) == 1)
             found = (pss = kib << 10, true);
         else if (sscanf(line, "Private_Clean: %llu kB", &kib) == 1 || sscanf(line, "Private_Dirty: %llu kB", &kib) == 1)
-            private += kib << 10;
+        private += kib << 10;
     }
     fclose(f);
     if (!found) /* the file of a dead process opens, but holds nothing */

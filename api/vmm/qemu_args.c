@@ -59,7 +59,8 @@ static void add_owned(struct list *list, char *text)
 
 static void add(struct list *list, const char *text) { add_owned(list, strdup(text)); }
 
-static void add_option(struct list *list, const char *option, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void add_option(struct list *list, const char *option, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void add_option(struct list *list, const char *option, const char *fmt, ...)
 {
     char *text = NULL;

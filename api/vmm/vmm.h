@@ -14,8 +14,20 @@
  * while a VM maps it. A private page is a page the guest changed since it started
  * on that file; a capture lists exactly those.
  *
+ * How memory is made safe in capture_begin: a memory holder, a fork inside the VMM made by
+ * the preloaded libramet-holder.so, so that the pause does not grow with what is dirty; or,
+ * where that library is not found or does not answer, or RAMET_CAPTURE=copy, a copy inside the pause.
+ * The library is looked for at $RAMET_HOLDER, beside the program, in ../lib and
+ * ../lib/ramet of it, and where the build put it.
+ *
+ * The VMM dies with this process, however that ends. A guest that powers off or reboots ends its VM.
+ *
+ * Errors: RAMET_VMM when the VMM is gone, with the reason and the end of its log;
+ * RAMET_TIMEOUT when it or the guest is silent; RAMET_INVALID for what the caller asked.
+ *
  * Thread-safety: calls on one VM may come from any thread. pause/resume/capture are
  * serialised by the caller; exec, ping and set_time may run at any time beside them.
+ * ramet_vm_free comes after all of them; captures may be freed after their VM.
  */
 #ifndef RAMET_API_VMM_H
 #define RAMET_API_VMM_H
@@ -30,18 +42,22 @@
 struct ramet_vm;
 
 struct ramet_vm_disk {
-    const char *path; /* raw image; opened read-write */
+    /* Raw image, opened read-write. When ramet_vm_pause returns, all guest writes have reached it by write(2) and
+     * an fdatasync(2) has followed. */
+    const char *path;
 };
 
 struct ramet_vm_config {
     const char *name;    /* shown in the process list and in messages */
-    const char *run_dir; /* exists, private to this VM; sockets and the VMM's log are made in it */
-    const char *memory_path; /* file of exactly memory_bytes: zeros for a boot, a snapshot's memory for a restore */
-    uint64_t memory_bytes;   /* multiple of 1 MiB */
+    const char *run_dir; /* exists, private to this VM; qemu.log and console.log (at most 2 MiB) are made in it */
+    /* File of exactly memory_bytes: zeros for a boot, a snapshot's memory for a restore. Opened read-write by QEMU, but
+     * mapped privately and never written. */
+    const char *memory_path;
+    uint64_t memory_bytes; /* multiple of 1 MiB */
     unsigned cpus;
     const struct ramet_vm_disk *disks;
-    size_t disk_count;
-    /* a boot: */
+    size_t disk_count; /* at most 24 */
+    /* a boot: (initrd and cmdline may be NULL; ignored by a restore) */
     const char *kernel, *initrd, *cmdline;
     /* a restore: device state as captured, read from offset 0; -1 for a boot. Borrowed. */
     int state_fd;
@@ -50,10 +66,13 @@ struct ramet_vm_config {
     unsigned start_timeout_ms; /* until the VMM answers and the state is loaded; 0: 30 s */
 };
 
-/* Microseconds spent in each step; 0 where it did not happen. */
+/*
+ * Microseconds spent in each step; 0 where it did not happen. scan and copy lie inside the pause only when hold_us is
+ * 0. resume_us and pause_us are known after ramet_vm_resume and filled in by ramet_vm_capture_collect.
+ */
 struct ramet_vm_timing {
     uint64_t stop_us, state_us, hold_us, scan_us, copy_us, resume_us, pause_us; /* capture; pause_us: stop..resume */
-    uint64_t spawn_us, load_us;                                               /* restore */
+    uint64_t spawn_us, load_us;                                                 /* restore */
 };
 
 /* What a capture found. The memfds are owned by the capture until stolen by setting them to -1. */
@@ -89,7 +108,7 @@ int ramet_vmm_probe(struct ramet_vmm_probe *ret, struct ramet_error *err);
 
 /* Starts a VM and waits until it runs (or, start_paused, until its state is loaded). On failure nothing is left. */
 int ramet_vm_start(const struct ramet_vm_config *config, struct ramet_vm **ret, struct ramet_error *err);
-/* Kills the VMM if it lives, reaps it, removes its sockets. NULL is a no-op. */
+/* Kills the VMM if it lives, and reaps it. NULL is a no-op. */
 void ramet_vm_free(struct ramet_vm *vm);
 
 pid_t ramet_vm_pid(const struct ramet_vm *vm);
@@ -99,7 +118,11 @@ const struct ramet_vm_timing *ramet_vm_start_timing(const struct ramet_vm *vm);
 int ramet_vm_pause(struct ramet_vm *vm, struct ramet_error *err);
 int ramet_vm_resume(struct ramet_vm *vm, struct ramet_error *err);
 
-/* Paused VMs only. *ret is owned by the caller; ramet_vm_capture_free(NULL) is a no-op. */
+/*
+ * begin: paused VMs only, RAMET_CONFLICT otherwise; *ret is owned by the caller. collect: once per capture, best after
+ * ramet_vm_resume; afterwards memory_fd, pages and page_count are set. When it fails only freeing is left.
+ * ramet_vm_capture_free(NULL) is a no-op; an uncollected capture lets go of its holder.
+ */
 int ramet_vm_capture_begin(struct ramet_vm *vm, struct ramet_vm_capture **ret, struct ramet_error *err);
 int ramet_vm_capture_collect(struct ramet_vm *vm, struct ramet_vm_capture *capture, struct ramet_error *err);
 void ramet_vm_capture_free(struct ramet_vm_capture *capture);
@@ -114,7 +137,11 @@ int ramet_vm_memory_cost(struct ramet_vm *vm, uint64_t *ret_pss_bytes, uint64_t 
 /* Guest agent. ping waits until the agent answers or RAMET_TIMEOUT. */
 int ramet_vm_ping(struct ramet_vm *vm, unsigned timeout_ms, struct ramet_error *err);
 int ramet_vm_set_time(struct ramet_vm *vm, int64_t unix_ns, unsigned timeout_ms, struct ramet_error *err);
-/* argv: NULL-terminated, argv[0] looked up in the guest's PATH. env: NULL or NULL-terminated "K=V". */
+/*
+ * argv: NULL-terminated, argv[0] looked up in the guest's PATH. env: NULL for the agent's own, or NULL-terminated "K=V"
+ * that replaces it (a PATH is added when there is none). Both UTF-8; input at most 16 MiB. *ret is owned by the caller
+ * and untouched on failure. RAMET_INVALID: the guest could not run it. RAMET_TIMEOUT: it was sent SIGKILL.
+ */
 int ramet_vm_exec(struct ramet_vm *vm, const char *const *argv, const char *const *env, const void *input,
                   size_t input_size, unsigned timeout_ms, struct ramet_vm_exec_result *ret, struct ramet_error *err);
 void ramet_vm_exec_result_free(struct ramet_vm_exec_result *result);

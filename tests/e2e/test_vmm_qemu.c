@@ -30,8 +30,8 @@
 #define MEMORY_BYTES (256ULL << 20)
 enum { PAGE = 4096, BOOT_MS = 60000, EXEC_MS = 20000 };
 
-static char work_dir[64];   /* everything the test writes */
-static char guest_dir[256]; /* RAMET_GUEST_DIR */
+static char work_dir[64];       /* everything the test writes */
+static char guest_dir[256];     /* RAMET_GUEST_DIR */
 static struct ramet_vm *booted; /* one guest for all tests that do not harm it */
 static char boot_dir[128];
 
@@ -162,12 +162,13 @@ static void write_memory(const char *base, const struct ramet_vm_capture *captur
 static void print_timing(const char *what, const struct ramet_vm_capture *capture)
 {
     const struct ramet_vm_timing *t = &capture->timing;
-    print_message("%s: %.1f MiB private, state %llu bytes; us: stop %llu state %llu hold %llu scan %llu copy %llu resume "
-                  "%llu PAUSE %llu\n",
-                  what, (double)capture->page_count / 256, (unsigned long long)capture->state_bytes,
-                  (unsigned long long)t->stop_us, (unsigned long long)t->state_us, (unsigned long long)t->hold_us,
-                  (unsigned long long)t->scan_us, (unsigned long long)t->copy_us, (unsigned long long)t->resume_us,
-                  (unsigned long long)t->pause_us);
+    print_message(
+        "%s: %.1f MiB private, state %llu bytes; us: stop %llu state %llu hold %llu scan %llu copy %llu resume "
+        "%llu PAUSE %llu\n",
+        what, (double)capture->page_count / 256, (unsigned long long)capture->state_bytes,
+        (unsigned long long)t->stop_us, (unsigned long long)t->state_us, (unsigned long long)t->hold_us,
+        (unsigned long long)t->scan_us, (unsigned long long)t->copy_us, (unsigned long long)t->resume_us,
+        (unsigned long long)t->pause_us);
 }
 
 /* Takes a snapshot of a running VM, whose files are in `from`, into a new directory. */

@@ -18,7 +18,7 @@
 enum { PAGES = 20000, SIZE = PAGES * RAMET_PAGE_SIZE };
 
 static char dir[64];
-static char path[96];  /* the memory file: page k begins with the bytes "file" and k */
+static char path[96];   /* the memory file: page k begins with the bytes "file" and k */
 static uint8_t *memory; /* its private mapping, fresh for each test */
 static bool changed[PAGES];
 

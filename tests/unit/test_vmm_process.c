@@ -66,8 +66,8 @@ static void test_descriptors(void **state)
     }
     int shuffled[] = {fds[2], fds[0], fds[1]};
     _autoclose_ int leaky = dup(fds[0]); /* without close-on-exec */
-    run_shell("cat <&3; cat <&4; cat <&5; [ -e /proc/self/fd/7 ] && echo leak; ls /proc/$$/fd | wc -l", shuffled, 3, out,
-              sizeof out);
+    run_shell("cat <&3; cat <&4; cat <&5; [ -e /proc/self/fd/7 ] && echo leak; ls /proc/$$/fd | wc -l", shuffled, 3,
+              out, sizeof out);
     assert_string_equal(out, "number 2\nnumber 0\nnumber 1\n6\n");
     for (int i = 0; i < 3; i++)
         close(fds[i]);
@@ -176,9 +176,9 @@ static void test_console_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_output_and_status), cmocka_unit_test(test_descriptors),
+        cmocka_unit_test(test_output_and_status),   cmocka_unit_test(test_descriptors),
         cmocka_unit_test(test_signals_are_default), cmocka_unit_test(test_missing_program),
-        cmocka_unit_test(test_free_kills), cmocka_unit_test(test_console_is_bounded),
+        cmocka_unit_test(test_free_kills),          cmocka_unit_test(test_console_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,8 +9,8 @@
 #include "testing.h"
 
 #include "base/cleanup.h"
-#include "json.h"
 #include "base64.h"
+#include "json.h"
 #include "vmm/clock.h"
 #include "vmm/guest_agent.h"
 #include "vmm/qmp.h"
@@ -106,11 +106,16 @@ static void end_peer(struct peer *peer)
     close(peer->fd);
 }
 
-#define STEPS(...)                                                                                                     \
-    (const struct step[]){__VA_ARGS__}, sizeof((const struct step[]){__VA_ARGS__}) / sizeof(struct step)
+#define STEPS(...) (const struct step[]){__VA_ARGS__}, sizeof((const struct step[]){__VA_ARGS__}) / sizeof(struct step)
 #define GREETING "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n"
-#define ACCEPTED {.answer = "{\"return\": {}, \"id\": %lld}\r\n"}
-#define SYNCED {.answer = "\xff{\"return\": %lld}\n"}
+#define ACCEPTED                                                                                                       \
+    {                                                                                                                  \
+        .answer = "{\"return\": {}, \"id\": %lld}\r\n"                                                                 \
+    }
+#define SYNCED                                                                                                         \
+    {                                                                                                                  \
+        .answer = "\xff{\"return\": %lld}\n"                                                                           \
+    }
 
 /* --- QMP --- */
 
@@ -120,11 +125,10 @@ static void test_qmp_commands(void **state)
     struct ramet_error err = {0};
     struct ramet_qmp *qmp = NULL;
     struct peer peer;
-    int fd = start_peer(&peer, GREETING,
-                        STEPS(ACCEPTED,
-                              {.answer = "{\"event\": \"STOP\"}\r\n{\"return\": {\"n\": 7}, \"id\": %lld}\r\n"},
-                              {.answer = "{\"error\": {\"class\": \"X\", \"desc\": \"no such thing\"}, \"id\": %lld}\n"},
-                              ACCEPTED));
+    int fd = start_peer(
+        &peer, GREETING,
+        STEPS(ACCEPTED, {.answer = "{\"event\": \"STOP\"}\r\n{\"return\": {\"n\": 7}, \"id\": %lld}\r\n"},
+              {.answer = "{\"error\": {\"class\": \"X\", \"desc\": \"no such thing\"}, \"id\": %lld}\n"}, ACCEPTED));
     check_ok(ramet_qmp_open(fd, 2000, &qmp, &err));
     _cleanup_(ramet_json_cleanup) struct ramet_json *value = NULL;
     check_ok(ramet_qmp_command(qmp, "count", NULL, 2000, &value, &err));
@@ -229,16 +233,34 @@ static void test_agent_sync(void **state)
     struct ramet_error err = {0};
     struct peer peer;
     int fd = start_peer(&peer, "login: {\"return\": 12}\n\xff\xff{\"return\": 13}\n{\"error\":",
-                        STEPS({.answer = "{}\n[]\n\xff\xff{\"return\": %lld}\n"},
-                              {.answer = "{\"return\": {}}\n"}, {.answer = "{\"return\": {}}\n"}));
+                        STEPS({.answer = "{}\n[]\n\xff\xff{\"return\": %lld}\n"}, {.answer = "{\"return\": {}}\n"},
+                              {.answer = "{\"return\": {}}\n"}));
     struct ramet_agent *agent = open_agent(fd);
     check_ok(ramet_agent_ping(agent, 1500, &err));
-    check_ok(ramet_agent_set_time(agent, 1234567890123456789, 1500, &err));
+    check_ok(ramet_agent_ping(agent, 1500, &err));
     ramet_agent_close(agent);
     end_peer(&peer);
-    assert_int_equal(peer.request_count, 3);
+    assert_int_equal(peer.request_count, 3); /* synchronised once */
     assert_non_null(strstr(peer.requests[0], "guest-sync-delimited"));
-    assert_non_null(strstr(peer.requests[2], "1234567890123456789"));
+    assert_non_null(strstr(peer.requests[2], "guest-ping"));
+}
+
+static void test_agent_set_time(void **state)
+{
+    (void)state;
+    struct ramet_error err = {0};
+    struct peer peer;
+    int fd = start_peer(&peer, NULL,
+                        STEPS(SYNCED, {.answer = "{\"return\": {\"pid\": 1}}\n"},
+                              {.answer = "{\"return\": {\"exited\": true, \"exitcode\": 0}}\n"},
+                              {.answer = "{\"return\": {\"pid\": 2}}\n"},
+                              {.answer = "{\"return\": {\"exited\": true, \"exitcode\": 1}}\n"}));
+    struct ramet_agent *agent = open_agent(fd);
+    check_ok(ramet_agent_set_time(agent, 1234567890123456789, 1500, &err));
+    check_fails(ramet_agent_set_time(agent, 0, 1500, &err), RAMET_UNSUPPORTED);
+    ramet_agent_close(agent);
+    end_peer(&peer);
+    assert_non_null(strstr(peer.requests[1], "@1234567890.123456789"));
 }
 
 static void test_agent_silent(void **state)
@@ -368,9 +390,9 @@ static void test_agent_exec_failures(void **state)
         struct ramet_error err = {0};
         struct ramet_vm_exec_result result = {0};
         struct peer peer;
-        check_fails(exec_against(STEPS(SYNCED, {.answer = cases[i].start}, {.answer = cases[i].status}), &peer, &result,
-                                 &err),
-                    cases[i].code);
+        check_fails(
+            exec_against(STEPS(SYNCED, {.answer = cases[i].start}, {.answer = cases[i].status}), &peer, &result, &err),
+            cases[i].code);
         assert_null(result.out);
         assert_non_null(strstr(err.msg, "prog"));
     }
@@ -403,12 +425,19 @@ static void test_base64(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_qmp_commands),  cmocka_unit_test(test_qmp_late_answer),
-        cmocka_unit_test(test_qmp_bad_greetings), cmocka_unit_test(test_qmp_death),
-        cmocka_unit_test(test_agent_sync),    cmocka_unit_test(test_agent_silent),
-        cmocka_unit_test(test_agent_recovers), cmocka_unit_test(test_agent_endless),
-        cmocka_unit_test(test_agent_closed),  cmocka_unit_test(test_agent_exec),
-        cmocka_unit_test(test_agent_exec_failures), cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_qmp_commands),
+        cmocka_unit_test(test_qmp_late_answer),
+        cmocka_unit_test(test_qmp_bad_greetings),
+        cmocka_unit_test(test_qmp_death),
+        cmocka_unit_test(test_agent_sync),
+        cmocka_unit_test(test_agent_set_time),
+        cmocka_unit_test(test_agent_silent),
+        cmocka_unit_test(test_agent_recovers),
+        cmocka_unit_test(test_agent_endless),
+        cmocka_unit_test(test_agent_closed),
+        cmocka_unit_test(test_agent_exec),
+        cmocka_unit_test(test_agent_exec_failures),
+        cmocka_unit_test(test_base64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
