@@ -224,25 +224,29 @@ class Daemon:
 
     # The end
 
-    def remains(self):
-        """What is there that should not be once the daemon has gone down."""
+    def remains(self, kept=()):
+        """What is there that should not be once the daemon has gone down; `kept` are ids of branches on record."""
         found = [f"process {pid}" for pid in processes_of(self.top)]
         found += [f"mount {where}" for where in mounts_below(self.top)]
         if not mounts_below(self.mount):
             for place in (self.mount, self.run, f"{self.store}/branches"):
                 for directory, _, files in os.walk(place):
-                    found += [f"file {directory}/{name}" for name in files]
+                    if os.path.basename(directory) not in kept:
+                        found += [f"file {directory}/{name}" for name in files]
         if os.path.exists(self.socket):
             found.append(f"socket {self.socket}")
         return found
 
     def finish(self, check=None):
         """Takes it down, checks that nothing is left, and removes its directories."""
+        kept = []
         try:
+            with contextlib.suppress(OSError, ApiError):
+                kept = [sandbox["id"] for sandbox in self.sandboxes()]
             code = self.down()
             if check:
                 check(code == 0, "ramet down exits 0", str(code))
-            left = self.remains()
+            left = self.remains(kept)
             if check:
                 check(not left, "nothing is left behind: no process, mount, socket or file", "; ".join(left[:8]))
         finally:

@@ -65,6 +65,16 @@ static void expect(struct fixture *f, const void *pages, size_t count, const ram
     free(got);
 }
 
+/* Colliding hashes cost dedup, nothing else: then only content is compared. */
+static void expect_deduplicated(const ramet_chunk *a, const ramet_chunk *b, size_t count)
+{
+#ifndef RAMET_COLLIDING
+    assert_memory_equal(a, b, count * sizeof *a);
+#else
+    (void)a, (void)b, (void)count;
+#endif
+}
+
 /* Half random pages, half compressible ones; every seventh zero. */
 static uint8_t *make_pages(size_t count)
 {
@@ -97,10 +107,12 @@ static void equal_pages_get_one_number(void **state)
     ramet_chunk first[100], again[100], doubled[2];
     put(f, pages, 100, first);
     put(f, pages, 100, again);
-    assert_memory_equal(first, again, sizeof first);
+    expect_deduplicated(first, again, 100);
+    expect(f, pages, 100, again);
     reopen(f);
     put(f, pages, 100, again);
-    assert_memory_equal(first, again, sizeof first);
+    expect_deduplicated(first, again, 100);
+    expect(f, pages, 100, again);
     uint8_t two[2][page];
     test_fill(two[0], page);
     memcpy(two[1], two[0], page);
