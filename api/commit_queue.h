@@ -18,8 +18,8 @@ void ramet_commit_queue_free(struct ramet_commit_queue *queue);
 
 /*
  * Queues a snapshot that the catalog knows. When it is durable, `taken_of` (may be NULL)
- * lies over it from `generations` on, and every branch in `children` has it to restore
- * from. All are referenced.
+ * lies over it from `generations` on, and every branch that started on it has it to
+ * restore from. Both are referenced.
  */
 int ramet_commit_queue_add(struct ramet_commit_queue *queue, struct ramet_snapshot *snapshot,
                            struct ramet_branch *taken_of, const uint64_t *generations, struct ramet_error *err);

@@ -145,8 +145,8 @@ static int add_images(struct ramet_sandbox *sandbox, struct capture *capture, st
     if (r == 0)
         r = ramet_snapshot_add_image(snapshot, "state", image, err);
     for (size_t i = 0; i < capture->disk_count && r == 0; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "disk%zu", i);
+        char name[RAMET_DISK_NAME_SIZE];
+        ramet_disk_name(name, i);
         r = ramet_snapshot_add_image(snapshot, name, ramet_image_ref(capture->disks[i]), err);
     }
     return r;

@@ -259,7 +259,9 @@ static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_pl
     if (r < 0)
         return r;
     for (size_t i = 0; i < sandbox->branch->disk_count; i++) {
-        snprintf(disks[i], sizeof disks[i], "%s/branches/%s/disk%zu", service->mount_dir, sandbox->branch->name, i);
+        char disk[RAMET_DISK_NAME_SIZE];
+        ramet_disk_name(disk, i);
+        snprintf(disks[i], sizeof disks[i], "%s/branches/%s/%s", service->mount_dir, sandbox->branch->name, disk);
         vm_disks[i] = (struct ramet_vm_disk){.path = disks[i]};
     }
     snprintf(kernel, sizeof kernel, "%s/snapshots/%s/kernel", service->mount_dir, plan->base->id);

@@ -80,13 +80,25 @@ int ramet_service_open(const struct ramet_service_config *config, struct ramet_s
     return 0;
 }
 
+void ramet_service_end_sandboxes(struct ramet_service *service)
+{
+    _autofree_ struct ramet_sandbox **all = NULL;
+    size_t count = 0;
+    if (ramet_sandbox_list(service, &all, &count, NULL) < 0)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        ramet_sandbox_end(all[i]);
+        ramet_sandbox_unref(all[i]);
+    }
+}
+
 void ramet_service_close(struct ramet_service *service)
 {
     if (!service)
         return;
+    ramet_service_end_sandboxes(service);
     while (service->sandboxes) {
         struct ramet_sandbox *sandbox = service->sandboxes;
-        ramet_sandbox_end(sandbox);
         service->sandboxes = sandbox->next;
         ramet_sandbox_unref(sandbox);
     }

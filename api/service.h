@@ -165,7 +165,9 @@ struct ramet_fsck_info {
 };
 
 int ramet_service_open(const struct ramet_service_config *config, struct ramet_service **ret, struct ramet_error *err);
-/* Ends every sandbox, finishes or drops what is not durable, unmounts. NULL is a no-op. */
+/* Ends every VM, so that no call waits for a guest; the branches stay and are listed as lost after a restart. */
+void ramet_service_end_sandboxes(struct ramet_service *service);
+/* Ends every VM, finishes or drops what is not durable, unmounts. NULL is a no-op. */
 void ramet_service_close(struct ramet_service *service);
 
 /* Boots the snapshot, or restores it when it has memory. */

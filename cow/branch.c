@@ -75,8 +75,8 @@ static int open_disks(struct ramet_branch *branch, const struct ramet_snapshot *
     dir_of(branch->catalog, branch->id, dir);
     int r = ramet_dir_make(dir, 0700, err);
     for (size_t i = 0; i < RAMET_BRANCH_DISKS_MAX && r == 0; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "disk%zu", i);
+        char name[RAMET_DISK_NAME_SIZE];
+        ramet_disk_name(name, i);
         struct ramet_image *image = ramet_snapshot_image(base, name);
         if (!image)
             break;
@@ -89,7 +89,7 @@ static int open_disks(struct ramet_branch *branch, const struct ramet_snapshot *
 /* --- records --- */
 
 /* Writes the record. Fields guarded by the lock are read under it. */
-static int write_record(struct ramet_branch *branch, struct ramet_error *err)
+static int write_record_locked(struct ramet_branch *branch, struct ramet_error *err)
 {
     struct ramet_catalog *catalog = branch->catalog;
     struct ramet_kv *kv = ramet_store_kv(catalog->store);
@@ -286,6 +286,21 @@ static struct ramet_branch *make(struct ramet_catalog *catalog, const struct ram
     return branch;
 }
 
+/* Writes the branch's record, unless the branch was removed meanwhile: then it has none and must get none. */
+static int write_record(struct ramet_branch *branch, struct ramet_error *err)
+{
+    struct ramet_catalog *catalog = branch->catalog;
+    pthread_mutex_lock(&catalog->record_lock);
+    pthread_mutex_lock(&catalog->lock);
+    const struct ramet_branch *linked = catalog->branches;
+    while (linked && linked != branch)
+        linked = linked->next;
+    pthread_mutex_unlock(&catalog->lock);
+    int r = linked ? write_record_locked(branch, err) : 0;
+    pthread_mutex_unlock(&catalog->record_lock);
+    return r;
+}
+
 int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
                              struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err)
 {
@@ -361,13 +376,17 @@ int ramet_catalog_branch_remove(struct ramet_catalog *catalog, struct ramet_bran
     _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(kv);
     if (!batch)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to remove branch %s", branch->name);
+    pthread_mutex_lock(&catalog->record_lock);
     pthread_mutex_lock(&catalog->lock);
     bool linked = unlink_branch(catalog, branch);
     pthread_mutex_unlock(&catalog->lock);
-    if (!linked)
+    if (!linked) {
+        pthread_mutex_unlock(&catalog->record_lock);
         return ramet_error_set(err, RAMET_NOT_FOUND, "branch \"%s\" is removed already", branch->name);
+    }
     ramet_kv_delete(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id));
     int r = ramet_kv_write(kv, batch, true, err);
+    pthread_mutex_unlock(&catalog->record_lock);
     dir_of(catalog, branch->id, dir);
     if (r == 0)
         r = ramet_dir_remove(dir, err);

@@ -13,6 +13,7 @@ int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, st
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open the catalog");
     catalog->store = store;
     atomic_init(&catalog->next_serial, 1);
+    pthread_mutex_init(&catalog->record_lock, NULL);
     pthread_mutex_init(&catalog->lock, NULL);
     catalog->images = ramet_image_set_new(store);
     int r = catalog->images && asprintf(&catalog->branch_dir, "%s/branches", ramet_store_dir(store)) >= 0
@@ -47,6 +48,7 @@ void ramet_catalog_close(struct ramet_catalog *catalog)
     free(catalog->tags);
     free(catalog->branch_dir);
     ramet_image_set_free(catalog->images);
+    pthread_mutex_destroy(&catalog->record_lock);
     pthread_mutex_destroy(&catalog->lock);
     free(catalog);
 }
@@ -59,6 +61,11 @@ void ramet_id_make(char id[RAMET_CATALOG_ID_SIZE])
     uint64_t bits;
     ramet_random(&bits, sizeof bits);
     snprintf(id, RAMET_CATALOG_ID_SIZE, "%016llx", (unsigned long long)bits);
+}
+
+void ramet_disk_name(char name[RAMET_DISK_NAME_SIZE], size_t index)
+{
+    snprintf(name, RAMET_DISK_NAME_SIZE, "disk%u", (unsigned)index);
 }
 
 int ramet_name_check(const char *name, const char *what, struct ramet_error *err)

@@ -80,6 +80,9 @@ struct ramet_image_set *ramet_catalog_images(struct ramet_catalog *catalog);
 /* 0 or RAMET_INVALID: [a-z0-9][a-z0-9._-]*, at most 63 bytes, not like an id (16 hex digits). `what` is for the message. */
 int ramet_name_check(const char *name, const char *what, struct ramet_error *err);
 void ramet_id_make(char id[RAMET_CATALOG_ID_SIZE]);
+/* "disk0" and on: the name of a disk's image and of its file on the mount. */
+#define RAMET_DISK_NAME_SIZE 16
+void ramet_disk_name(char name[RAMET_DISK_NAME_SIZE], size_t index);
 
 /* --- snapshots --- */
 

@@ -27,6 +27,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 struct ramet_mount {
     struct fuse_session *session;
@@ -53,8 +54,8 @@ static bool is_mount_point(const char *dir)
 /* Makes the mount point usable: detaches a dead mount of ours, refuses what is in use. */
 static int prepare(const char *dir, struct ramet_error *err)
 {
-    struct stat st;
-    while (stat(dir, &st) < 0 && errno == ENOTCONN) {
+    struct statfs fs; /* asks the file system itself: stat may be answered from a cache that outlived its daemon */
+    while (statfs(dir, &fs) < 0 && errno == ENOTCONN) {
         ramet_info("%s is the mount of a daemon that died; detaching it", dir);
         if (umount2(dir, MNT_DETACH) < 0)
             return ramet_error_os(err, errno, "cannot detach the stale mount on %s", dir);

@@ -5,8 +5,10 @@
  *
  * Snapshot files are immutable, so the kernel keeps their pages across opens. A branch's
  * disk is written through: write(2) returns after the overlay took the bytes. Opening a
- * snapshot's file for writing is allowed where the mode is (to root), because QEMU maps
- * memory files privately through a read-write descriptor; writing to it is refused.
+ * snapshot's file for writing is allowed where the mode is (to root), because some VMMs map
+ * memory files privately through a read-write descriptor. Such a descriptor bypasses the
+ * page cache: a refused write would otherwise stay visible there to everyone, and a shared
+ * writable mapping, which the kernel refuses this way, would even be kept.
  */
 #include "mount_ops.h"
 
@@ -173,8 +175,14 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         fuse_reply_err(req, ENOMEM);
         return;
     }
+    if (fi->flags & O_TRUNC) {
+        fuse_reply_err(req, handle->node.branch ? EPERM : EROFS);
+        handle_free(handle);
+        return;
+    }
     fi->fh = (uintptr_t)handle;
-    fi->keep_cache = 1; /* all writes go through this mount, one inode a disk: its pages are never stale */
+    fi->direct_io = handle->node.snapshot && (fi->flags & O_ACCMODE) != O_RDONLY;
+    fi->keep_cache = !fi->direct_io; /* all writes go through this mount, one inode a disk: no page is ever stale */
     fi->noflush = 1;
     if (fuse_reply_open(req, fi) < 0)
         handle_free(handle);

@@ -83,8 +83,8 @@ static int lookup_in_branch(struct ramet_branch *branch, const char *name, struc
                             struct ramet_error *err)
 {
     for (size_t i = 0; i < branch->disk_count; i++) {
-        char disk[32];
-        snprintf(disk, sizeof disk, "disk%zu", i);
+        char disk[RAMET_DISK_NAME_SIZE];
+        ramet_disk_name(disk, i);
         if (strcmp(disk, name) != 0)
             continue;
         atomic_fetch_add(&branch->refs, 1);
@@ -230,8 +230,8 @@ static int list_fixed(const struct ramet_node *dir, struct listing *listing, str
             add(listing, snapshot->images[i].name, ramet_ino(snapshot->serial, RAMET_PART_IMAGE + i), S_IFREG);
     } else {
         for (unsigned i = 0; i < dir->branch->disk_count; i++) {
-            char name[32];
-            snprintf(name, sizeof name, "disk%u", i);
+            char name[RAMET_DISK_NAME_SIZE];
+            ramet_disk_name(name, i);
             add(listing, name, ramet_ino(dir->branch->serial, RAMET_PART_DISK + i), S_IFREG);
         }
     }

@@ -14,6 +14,7 @@
  */
 #include "base/cleanup.h"
 #include "base/codec.h"
+#include "base/log.h"
 #include "store_private.h"
 
 #include <stdlib.h>
@@ -119,6 +120,8 @@ int ramet_pending_add(struct ramet_store *store, struct ramet_pending *frame, st
         return 0;
     pthread_mutex_lock(&store->commit_lock);
     int r = place_pending(store, err);
+    if (r < 0)
+        atomic_store(&store->commit_failed, true);
     pthread_mutex_unlock(&store->commit_lock);
     return r;
 }
@@ -163,6 +166,31 @@ static void batch_frames(struct ramet_pending *first, const struct ramet_pending
     }
 }
 
+/*
+ * Records how far the packs reach that were filled up since the last commit: they are not the current one any
+ * more, were synced when it took over, and opening cuts what no mark covers.
+ */
+static int batch_full_packs(struct ramet_store *store, const struct ramet_pending *first,
+                            const struct ramet_pending *last, struct ramet_kv_batch *batch, struct ramet_error *err)
+{
+    uint64_t size;
+    uint32_t current = ramet_packs_current(store->packs, &size), marked = 0;
+    for (const struct ramet_pending *f = first; last && f; f = f == last ? NULL : f->next) {
+        uint32_t pack = f->place.pack;
+        if (pack == current || pack == marked)
+            continue;
+        int r = ramet_packs_size(store->packs, pack, &size, err);
+        if (r < 0)
+            return r;
+        uint8_t value[8], key[RAMET_PACK_KEY_SIZE];
+        ramet_pack_key(key, pack);
+        ramet_put_le64(value, size);
+        ramet_kv_put(batch, RAMET_KV_META, key, sizeof key, value, sizeof value);
+        marked = pack;
+    }
+    return 0;
+}
+
 /* Takes committed frames, up to and including `last`, out of the tables. */
 static void pending_unlink(struct ramet_store *store, const struct ramet_pending *last)
 {
@@ -203,6 +231,8 @@ static int commit_locked(struct ramet_store *store, struct ramet_kv_batch *batch
         pthread_mutex_lock(&store->pending_lock);
         batch_frames(first, last, batch);
         pthread_mutex_unlock(&store->pending_lock);
+        if ((r = batch_full_packs(store, first, last, batch, err)) < 0)
+            return r;
     }
     ramet_commit_marks(store, batch);
     if ((r = ramet_kv_write(store->kv, batch, true, err)) < 0)
@@ -218,8 +248,31 @@ int ramet_commit(struct ramet_store *store, struct ramet_kv_batch *batch, struct
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to commit");
     pthread_mutex_lock(&store->commit_lock);
     int r = commit_locked(store, batch, err);
+    if (r < 0)
+        atomic_store(&store->commit_failed, true);
     pthread_mutex_unlock(&store->commit_lock);
     return r;
+}
+
+void ramet_pending_discard(struct ramet_store *store)
+{
+    if (!atomic_load(&store->commit_failed))
+        return;
+    struct ramet_error err = {0};
+    pthread_mutex_lock(&store->commit_lock);
+    pthread_mutex_lock(&store->session_lock);
+    if (!store->sessions && atomic_exchange(&store->commit_failed, false)) {
+        pthread_mutex_lock(&store->pending_lock);
+        ramet_pending_free_all(store);
+        store->pending_last = NULL;
+        store->pending_bytes = 0;
+        pthread_mutex_unlock(&store->pending_lock);
+        ramet_packs_rotate(store->packs, 0);
+        if (ramet_store_recover_packs(store, &err) < 0)
+            ramet_warn("space of a failed commit stays in use until the next start: %s", err.msg);
+    }
+    pthread_mutex_unlock(&store->session_lock);
+    pthread_mutex_unlock(&store->commit_lock);
 }
 
 void ramet_pending_free_all(struct ramet_store *store)

@@ -46,6 +46,7 @@ void ramet_ingest_end(struct ramet_ingest *ingest)
     pthread_cond_broadcast(&store->session_ended);
     pthread_mutex_unlock(&store->session_lock);
     free(ingest);
+    ramet_pending_discard(store);
 }
 
 /* Compresses an open frame and hands it over; the open frame is empty afterwards. */

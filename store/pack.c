@@ -31,7 +31,6 @@
 #include <unistd.h>
 
 enum { version = 1, fd_cache_slots = 64 };
-static const uint64_t pack_bytes_max = UINT64_C(256) << 20;
 static const uint8_t magic[8] = "RAMETPK";
 
 struct cached_fd {
@@ -44,6 +43,7 @@ struct cached_fd {
 struct ramet_packs {
     char dir[PATH_MAX - 32];
     uint8_t store_id[RAMET_STORE_ID_SIZE];
+    uint64_t pack_bytes;
     struct ramet_uring *uring;
     int fd;            /* of the pack being written, or -1 */
     uint32_t current;  /* its number, 0 before the first */
@@ -60,8 +60,8 @@ static void path_of(const struct ramet_packs *packs, uint32_t pack, char path[PA
     snprintf(path, PATH_MAX, "%s/%08x.pack", packs->dir, pack);
 }
 
-int ramet_packs_open(const char *dir, const uint8_t store_id[RAMET_STORE_ID_SIZE], struct ramet_packs **ret,
-                     struct ramet_error *err)
+int ramet_packs_open(const char *dir, const uint8_t store_id[RAMET_STORE_ID_SIZE], uint64_t pack_bytes,
+                     struct ramet_packs **ret, struct ramet_error *err)
 {
     struct ramet_packs *packs = calloc(1, sizeof *packs);
     if (!packs || !(packs->uring = ramet_uring_new())) {
@@ -69,6 +69,7 @@ int ramet_packs_open(const char *dir, const uint8_t store_id[RAMET_STORE_ID_SIZE
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
     }
     packs->fd = -1;
+    packs->pack_bytes = pack_bytes;
     memcpy(packs->store_id, store_id, RAMET_STORE_ID_SIZE);
     snprintf(packs->dir, sizeof packs->dir, "%s", dir);
     pthread_mutex_init(&packs->fd_lock, NULL);
@@ -189,7 +190,7 @@ int ramet_packs_append(struct ramet_packs *packs, const struct iovec *records, s
     if (packs->sync_failed)
         return refuse_after_failed_sync(err);
     int r;
-    if (packs->current && packs->end >= pack_bytes_max) {
+    if (packs->current && packs->end >= packs->pack_bytes) {
         if ((r = ramet_packs_sync(packs, err)) < 0)
             return r;
         ramet_packs_rotate(packs, packs->last);

@@ -32,8 +32,9 @@ struct ramet_place {
     uint64_t offset;
 };
 
-int ramet_packs_open(const char *dir, const uint8_t store_id[RAMET_STORE_ID_SIZE], struct ramet_packs **ret,
-                     struct ramet_error *err);
+/* A pack that has reached `pack_bytes` is followed by the next. */
+int ramet_packs_open(const char *dir, const uint8_t store_id[RAMET_STORE_ID_SIZE], uint64_t pack_bytes,
+                     struct ramet_packs **ret, struct ramet_error *err);
 void ramet_packs_close(struct ramet_packs *packs);
 
 /* Numbers of all pack files, ascending; owned by the caller. */

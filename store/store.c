@@ -121,7 +121,7 @@ static int committed_size(struct ramet_store *store, uint32_t pack, uint64_t *re
     return r == -RAMET_NOT_FOUND ? 0 : r;
 }
 
-static int recover_packs(struct ramet_store *store, struct ramet_error *err)
+int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err)
 {
     _autofree_ uint32_t *packs = NULL;
     size_t count;
@@ -174,12 +174,12 @@ static int open_parts(struct ramet_store *store, struct ramet_error *err)
     if (r == 0)
         r = ramet_dir_make(path, 0700, err);
     if (r == 0)
-        r = ramet_packs_open(path, store->id, &store->packs, err);
+        r = ramet_packs_open(path, store->id, store->options.pack_bytes, &store->packs, err);
     snprintf(path, sizeof path, "%s/index", store->dir);
     if (r == 0)
         r = ramet_kv_open(path, &store->kv, err);
     if (r == 0)
-        r = recover_packs(store, err);
+        r = ramet_store_recover_packs(store, err);
     return r == 0 ? load_next_frame(store, err) : r;
 }
 
@@ -196,6 +196,7 @@ int ramet_store_open(const char *dir, const struct ramet_store_options *options,
     store->options = options ? *options : (struct ramet_store_options){0};
     store->options.cache_bytes = store->options.cache_bytes ? store->options.cache_bytes : 64u << 20;
     store->options.frame_slots = store->options.frame_slots ? store->options.frame_slots : 4;
+    store->options.pack_bytes = store->options.pack_bytes ? store->options.pack_bytes : UINT64_C(256) << 20;
     store->options.zstd_level = store->options.zstd_level ? store->options.zstd_level : 1;
     snprintf(store->dir, sizeof store->dir, "%s", dir);
     pthread_mutex_init(&store->commit_lock, NULL);

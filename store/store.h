@@ -26,8 +26,9 @@ struct ramet_gc;
 
 struct ramet_store_options {
     size_t cache_bytes;   /* decompressed frames kept; 0: 64 MiB */
-    unsigned frame_slots; /* pages a frame, 1..16; 0: 4, whose ratio is within 1 % of 16 at a third of the decode time */
+    unsigned frame_slots; /* pages a frame, 1..16; 0: 4: reads of single pages stay cheap */
     int zstd_level;       /* 0: 1 */
+    uint64_t pack_bytes;  /* at which a pack is full; 0: 256 MiB */
 };
 
 /* Makes the store when the directory is empty or missing. BUSY when another process has it open. */

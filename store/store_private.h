@@ -55,6 +55,7 @@ struct ramet_store {
     struct ramet_u64map pending_frames;                 /* frame -> struct ramet_pending * */
     struct ramet_u64map pending_index;                  /* hash -> chunk */
     size_t pending_bytes;                               /* plain bytes not placed yet */
+    _Atomic bool commit_failed;                         /* pending frames may belong to nobody */
 
     pthread_mutex_t gc_lock;
     pthread_mutex_t session_lock; /* guards the three below */
@@ -85,7 +86,12 @@ void ramet_place_encode(uint8_t value[RAMET_PLACE_SIZE], unsigned slots, const s
 int ramet_place_decode(const void *value, size_t size, unsigned *ret_slots, struct ramet_place *ret,
                        struct ramet_error *err);
 
+/* Cuts what lies past the committed end of every pack, and continues the last. Under commit_lock or alone. */
+int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err);
+
 /* commit.c */
+/* After a failed commit, once no session is open: drops the frames that nobody can use, in memory and in packs. */
+void ramet_pending_discard(struct ramet_store *store);
 /* Hands a sealed frame over. Takes ownership of `frame` in every case. */
 int ramet_pending_add(struct ramet_store *store, struct ramet_pending *frame, struct ramet_error *err);
 bool ramet_pending_find(struct ramet_store *store, uint64_t hash, ramet_chunk *ret);

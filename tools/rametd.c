@@ -167,22 +167,11 @@ static int start(struct daemon *d, struct ramet_error *err)
     return ramet_http_start(d->socket, ramet_router_handle, &d->router, &d->http, err);
 }
 
-/* Ends what keeps requests waiting: a command that runs in a guest goes with its guest. */
-static void end_sandboxes(struct ramet_service *service)
-{
-    _autofree_ struct ramet_sandbox_info *sandboxes = NULL;
-    size_t count = 0;
-    if (ramet_service_sandboxes(service, &sandboxes, &count, NULL) < 0)
-        return;
-    for (size_t i = 0; i < count; i++)
-        ramet_service_sandbox_remove(service, sandboxes[i].id, NULL);
-}
-
 static void stop(struct daemon *d)
 {
     if (d->http && !ramet_http_drain(d->http, DRAIN_MS)) {
         ramet_info("requests still run; ending the sandboxes under them");
-        end_sandboxes(d->service);
+        ramet_service_end_sandboxes(d->service);
     }
     ramet_http_free(d->http);
     ramet_service_close(d->service);

@@ -118,13 +118,14 @@ static int open_pairs(int (*pairs)[2], struct ramet_error *err)
     return 0;
 }
 
-/* Our environment, with the holder library preloaded when there is one. Owned by the caller, like the two strings. */
-static const char **environment(const char *library, char **preload, char **holder_fd)
+/* Our environment, with the holder library preloaded when there is one. Owned by the caller, like the strings. */
+static const char **environment(const char *library, const char *memory_path, char **preload, char **holder_fd,
+                                char **holder_memory)
 {
     size_t count = 0;
     while (environ[count])
         count++;
-    const char **env = calloc(count + 3, sizeof *env);
+    const char **env = calloc(count + 4, sizeof *env);
     if (!env)
         return NULL;
     size_t used = 0;
@@ -132,9 +133,11 @@ static const char **environment(const char *library, char **preload, char **hold
         if (!library || strncmp(environ[i], "LD_PRELOAD=", 11) != 0)
             env[used++] = environ[i];
     if (library && asprintf(preload, "LD_PRELOAD=%s", library) >= 0 &&
-        asprintf(holder_fd, "%s=%d", RAMET_HOLDER_FD_ENV, RAMET_PROCESS_FIRST_FD + RAMET_QEMU_HOLDER) >= 0) {
+        asprintf(holder_fd, "%s=%d", RAMET_HOLDER_FD_ENV, RAMET_PROCESS_FIRST_FD + RAMET_QEMU_HOLDER) >= 0 &&
+        asprintf(holder_memory, "%s=%s", RAMET_HOLDER_MEMORY_ENV, memory_path) >= 0) {
         env[used++] = *preload;
         env[used++] = *holder_fd;
+        env[used++] = *holder_memory;
     }
     return env;
 }
@@ -143,13 +146,13 @@ static int spawn_qemu(struct ramet_vm *vm, const struct ramet_vm_config *config,
                       struct ramet_error *err)
 {
     struct ramet_vmm_probe probe;
-    _autofree_ char *qemu = NULL, *preload = NULL, *holder_fd = NULL;
+    _autofree_ char *qemu = NULL, *preload = NULL, *holder_fd = NULL, *holder_memory = NULL;
     int r = ramet_vmm_probe(&probe, err);
     if (r == 0)
         r = ramet_qemu_find(&qemu, err);
     if (r < 0)
         return r;
-    _autofree_ const char **env = environment(library, &preload, &holder_fd);
+    _autofree_ const char **env = environment(library, config->memory_path, &preload, &holder_fd, &holder_memory);
     _cleanup_(ramet_qemu_args_free) char **argv = ramet_qemu_args(qemu, probe.accelerator, config);
     if (!env || !argv)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for QEMU's command line");

@@ -101,6 +101,9 @@ int ramet_error_os(struct ramet_error *err, int os_errno, const char *fmt, ...)
         size_t used = strlen(err->msg);
         char text[128];
         snprintf(err->msg + used, sizeof err->msg - used, ": %s", strerror_r(os_errno, text, sizeof text));
+        if (code == RAMET_NO_SPACE)
+            snprintf(err->hint, sizeof err->hint,
+                     "free space on that file system, or remove snapshots ('ramet rm') and run 'ramet store gc'");
     }
     return -(int)code;
 }

@@ -208,8 +208,8 @@ class Daemon:
         """What the command printed; raises when it failed."""
         body = {"argv": list(argv), "timeout_ms": timeout_ms} | ({"stdin": stdin} if stdin is not None else {})
         answer = self.post(f"/v1/sandboxes/{sandbox}/exec", body)
-        out, err = (base64.b64decode(answer[s]).decode(errors="replace") if answer[f"{s}_encoding"] == "base64" else
-                    answer[s] for s in ("stdout", "stderr"))
+        out, err = (base64.b64decode(answer[name]).decode(errors="replace")
+                    if answer[f"{name}_encoding"] == "base64" else answer[name] for name in ("stdout", "stderr"))
         if answer["exit_code"] != 0:
             raise RuntimeError(f"{sandbox}: {argv}: exit code {answer['exit_code']}: {out}{err}")
         return out
@@ -271,8 +271,8 @@ def arguments():
     return sys.argv[1], sys.argv[2]
 
 
-# A guest program that holds 32 MiB of known state and counts. It answers "get" with its count, the
-# digest of its state and 16 bytes of it in hex ("count": without the digest), "set TEXT" writes into that state; its count is on disk too, with fsync.
+# A guest program that holds 32 MiB of known state and counts, on disk too, with fsync. It answers "get" with its
+# count, the digest of its state and 16 bytes of it in hex ("count": without the digest); "set TEXT" writes there.
 COUNTER = r'''
 import hashlib, os, select, socket, sys
 state = bytearray(32 << 20)

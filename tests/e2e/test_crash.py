@@ -34,7 +34,7 @@ class Round:
 
     def __init__(self, vm, number, dice):
         self.vm, self.number, self.dice = vm, number, random.Random(dice.random())
-        self.acked, self.expected, self.errors = {}, set(), []
+        self.acked, self.expected, self.removed, self.errors = {}, set(), set(), []
         self.dying = threading.Event()
 
     def guard(self, work):
@@ -60,13 +60,14 @@ class Round:
         durable = self.dice.random() < 0.6
         answer = self.vm.post(f"/v1/sandboxes/r{self.number}-1/fork",
                               {"count": 2, "wait_durable": durable, "wait_answer": False})
-        names = [child["sandbox"]["name"] for child in answer["children"]]
+        children = [child["sandbox"]["id"] for child in answer["children"]]
         if durable:
-            self.expected |= set(names)
+            self.expected |= set(children)
             self.acknowledged(answer["snapshot"])
-        for name in names:
-            self.expected.discard(name)
-            self.vm.delete(f"/v1/sandboxes/{name}")
+        for child in children:
+            self.expected.discard(child)
+            self.vm.delete(f"/v1/sandboxes/{child}")
+            self.removed.add(child)
 
     def looks(self):
         self.vm.snapshots()
@@ -76,8 +77,8 @@ class Round:
     def run(self, delay):
         for i in range(2):
             name = f"r{self.number}-{i}"
-            self.vm.post("/v1/snapshots/base/restore", {"name": name})
-            self.expected.add(name)
+            answer = self.vm.post("/v1/snapshots/base/restore", {"name": name})
+            self.expected.add(answer["sandboxes"][0]["sandbox"]["id"])
         threads = [threading.Thread(target=self.guard, args=(work,)) for work in
                    (self.snapshots, self.forks, self.looks)]
         for thread in threads:
@@ -103,14 +104,15 @@ def verify(vm, check, acked, this, label):
                 changed.append((snapshot, [n for n, a, b in zip(("memory", "state", "disk0"), known, now) if a != b]))
             acked[snapshot] = now
     check(not changed, f"{label}: {len(acked)} acknowledged snapshots are unchanged", str(changed))
-    boxes = {box["name"]: box for box in vm.sandboxes()}
+    boxes = {box["id"]: box for box in vm.sandboxes()}
     check(this.expected <= set(boxes), f"{label}: sandboxes that ran are listed", str(this.expected - set(boxes)))
+    check(not this.removed & set(boxes), f"{label}: no removed sandbox comes back", str(this.removed & set(boxes)))
     check(all(box["state"] == "lost" and box["pid"] == 0 for box in boxes.values()), f"{label}: they are lost",
-          str([(name, box["state"]) for name, box in boxes.items()]))
-    bad = [(name, box["last_snapshot"]) for name, box in boxes.items() if box["last_snapshot"] not in listed]
+          str([(box["name"], box["state"]) for box in boxes.values()]))
+    bad = [(box["name"], box["last_snapshot"]) for box in boxes.values() if box["last_snapshot"] not in listed]
     check(not bad, f"{label}: each names a snapshot to restore from", str(bad))
-    for name in boxes:
-        vm.delete(f"/v1/sandboxes/{name}")
+    for box in boxes:
+        vm.delete(f"/v1/sandboxes/{box}")
 
 
 def restore(vm, check, snapshot, label):

@@ -47,8 +47,8 @@ def requests(vm, check):
     check.fails("a body that is no object", "invalid", lambda: vm.raw("POST", boxes, "[1]", json_type), 400)
     check.fails("a body of 2 MiB", "too_large",
                 lambda: vm.raw("POST", boxes, '{"name": "' + "x" * (2 << 20) + '"}', json_type), 413)
-    check.fails("a body of another type", "invalid", lambda: vm.raw("POST", boxes, "a=b", {"Content-Type": "text/plain"}),
-                415)
+    check.fails("a body of another type", "invalid",
+                lambda: vm.raw("POST", boxes, "a=b", {"Content-Type": "text/plain"}), 415)
     check.fails("a wrong type", "invalid", lambda: vm.post(boxes, {"name": 7}), 400, ["name"])
     check.fails("an unknown member", "invalid", lambda: vm.post(boxes, {"nmae": "x"}), 400, ["nmae"])
     check.fails("a bad name", "invalid", lambda: vm.post(boxes, {"name": "../x"}), 400, ["../x"])

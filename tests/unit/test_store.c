@@ -139,6 +139,27 @@ static void what_is_not_committed_leaves_nothing(void **state)
     free(pages);
 }
 
+/* One commit that fills several packs: all of them are kept. */
+static void a_commit_may_fill_several_packs(void **state)
+{
+    struct fixture *f = *state;
+    enum { count = 9000 };
+    struct ramet_store_options options = {.pack_bytes = 2 << 20};
+    struct ramet_store_stat stat;
+    uint8_t *pages = malloc((size_t)count * page);
+    ramet_chunk *chunks = calloc(count, sizeof *chunks);
+    test_fill(pages, (size_t)count * page);
+    ramet_store_close(f->store);
+    check_ok(ramet_store_open(f->dir, &options, &f->store, &err));
+    put(f, pages, count, chunks);
+    reopen(f);
+    expect(f, pages, count, chunks);
+    check_ok(ramet_store_stat(f->store, &stat, &err));
+    assert_true(stat.packs > 2);
+    free(pages);
+    free(chunks);
+}
+
 static void flip(const char *path, off_t offset)
 {
     uint8_t byte;
@@ -357,6 +378,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(pages_come_back_after_reopening, setup, teardown),
         cmocka_unit_test_setup_teardown(equal_pages_get_one_number, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_not_committed_leaves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_commit_may_fill_several_packs, setup, teardown),
         cmocka_unit_test_setup_teardown(a_flipped_byte_is_reported_and_never_served, setup, teardown),
         cmocka_unit_test_setup_teardown(verify_names_the_damaged_frame, setup, teardown),
         cmocka_unit_test_setup_teardown(a_second_process_is_told_who_holds_the_store, setup, teardown),

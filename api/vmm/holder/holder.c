@@ -17,11 +17,17 @@
  *   another thread of the VMM left them in.
  * A holder is killed on command, when this thread ends, or when the VMM dies (PDEATHSIG).
  *
+ * It also opens the memory file ($RAMET_HOLDER_MEMORY) read-only where the VMM asks for
+ * read-write: QEMU does, though it maps the file privately, and on the mount a descriptor
+ * that could write bypasses the page cache all children share.
+ *
  * Without $RAMET_HOLDER_FD the library does nothing.
  */
 #include "protocol.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -157,3 +163,45 @@ static __attribute__((constructor)) void begin(void)
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
+
+static int open_file(const char *path, int flags, mode_t mode)
+{
+    const char *memory = getenv(RAMET_HOLDER_MEMORY_ENV);
+    if (memory && (flags & (O_ACCMODE | O_CREAT)) == O_RDWR && strcmp(path, memory) == 0)
+        flags = (flags & ~O_ACCMODE) | O_RDONLY;
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+#define VISIBLE __attribute__((visibility("default")))
+
+/* The names open(2) goes by, with and without large files and fortification. */
+VISIBLE int ramet_open(const char *path, int flags, ...) __asm__("open");
+VISIBLE int ramet_open64(const char *path, int flags, ...) __asm__("open64");
+VISIBLE int ramet_open_2(const char *path, int flags) __asm__("__open_2");
+VISIBLE int ramet_open64_2(const char *path, int flags) __asm__("__open64_2");
+
+static mode_t mode_of(int flags, va_list ap)
+{
+    return flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+}
+
+int ramet_open(const char *path, int flags, ...)
+{
+    va_list ap;
+    va_start(ap, flags);
+    mode_t mode = mode_of(flags, ap);
+    va_end(ap);
+    return open_file(path, flags, mode);
+}
+
+int ramet_open64(const char *path, int flags, ...)
+{
+    va_list ap;
+    va_start(ap, flags);
+    mode_t mode = mode_of(flags, ap);
+    va_end(ap);
+    return open_file(path, flags, mode);
+}
+
+int ramet_open_2(const char *path, int flags) { return open_file(path, flags, 0); }
+int ramet_open64_2(const char *path, int flags) { return open_file(path, flags, 0); }

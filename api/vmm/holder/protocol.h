@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define RAMET_HOLDER_FD_ENV "RAMET_HOLDER_FD"
+#define RAMET_HOLDER_MEMORY_ENV "RAMET_HOLDER_MEMORY" /* the memory file, to be opened read-only */
 
 enum ramet_holder_op {
     RAMET_HOLDER_HELLO = 1, /* answers: the library is there */
