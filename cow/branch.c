@@ -113,6 +113,7 @@ static int write_record_locked(struct ramet_branch *branch, struct ramet_error *
         r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", branch->name);
     if (r == 0) {
         ramet_kv_put(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id), buf.data, buf.size);
+        ramet_serials_put(catalog, batch);
         r = ramet_kv_write(kv, batch, true, err);
     }
     return r;
@@ -160,8 +161,6 @@ static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_s
         ramet_branch_unref(branch);
         return r;
     }
-    if (branch->serial >= atomic_load(&catalog->next_serial))
-        atomic_store(&catalog->next_serial, branch->serial + 1);
     link_branch(catalog, branch);
     return 0;
 }

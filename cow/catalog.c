@@ -1,10 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/cleanup.h"
+#include "base/codec.h"
 #include "base/file.h"
 #include "catalog_private.h"
 
 #include <stdio.h>
 #include <string.h>
+
+static const char serial_key[] = "next-serial";
+
+void ramet_serials_put(struct ramet_catalog *catalog, struct ramet_kv_batch *batch)
+{
+    uint8_t value[8];
+    ramet_put_le64(value, atomic_load(&catalog->next_serial));
+    ramet_kv_put(batch, RAMET_KV_META, serial_key, sizeof serial_key - 1, value, sizeof value);
+}
+
+static int load_serials(struct ramet_catalog *catalog, struct ramet_error *err)
+{
+    _autofree_ void *value = NULL;
+    size_t size;
+    atomic_store(&catalog->next_serial, 1);
+    int r = ramet_kv_get(ramet_store_kv(catalog->store), RAMET_KV_META, serial_key, sizeof serial_key - 1, &value,
+                         &size, err);
+    if (r == 0 && size == sizeof(uint64_t))
+        atomic_store(&catalog->next_serial, ramet_get_le64(value));
+    return r == -RAMET_NOT_FOUND ? 0 : r;
+}
 
 int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, struct ramet_error *err)
 {
@@ -12,13 +34,14 @@ int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, st
     if (!catalog)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open the catalog");
     catalog->store = store;
-    atomic_init(&catalog->next_serial, 1);
     pthread_mutex_init(&catalog->record_lock, NULL);
     pthread_mutex_init(&catalog->lock, NULL);
     catalog->images = ramet_image_set_new(store);
     int r = catalog->images && asprintf(&catalog->branch_dir, "%s/branches", ramet_store_dir(store)) >= 0
                 ? ramet_dir_make(catalog->branch_dir, 0700, err)
                 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open the catalog");
+    if (r == 0)
+        r = load_serials(catalog, err);
     if (r == 0)
         r = ramet_snapshots_load(catalog, err);
     if (r == 0)

@@ -20,6 +20,10 @@ struct ramet_catalog {
     size_t tag_count;
 };
 
+/* catalog.c */
+/* Records in `batch` which serials were given out, so that none is given out again after a restart. */
+void ramet_serials_put(struct ramet_catalog *catalog, struct ramet_kv_batch *batch);
+
 /* snapshot.c */
 int ramet_snapshots_load(struct ramet_catalog *catalog, struct ramet_error *err);
 /* Puts the tag records of a snapshot into a batch. Takes the lock. */

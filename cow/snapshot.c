@@ -216,11 +216,8 @@ int ramet_snapshots_load(struct ramet_catalog *catalog, struct ramet_error *err)
     }
     if (count)
         qsort(all, count, sizeof *all, compare_serial);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         link_snapshot(catalog, all[i]);
-        if (all[i]->serial >= atomic_load(&catalog->next_serial))
-            atomic_store(&catalog->next_serial, all[i]->serial + 1);
-    }
     free(all);
     return 0;
 }
@@ -263,6 +260,7 @@ int ramet_catalog_commit(struct ramet_catalog *catalog, struct ramet_snapshot *s
     if (r == 0) {
         ramet_kv_put(batch, RAMET_KV_SNAPSHOTS, snapshot->id, strlen(snapshot->id), buf.data, buf.size);
         ramet_tags_put(catalog, snapshot->id, batch);
+        ramet_serials_put(catalog, batch);
         r = ramet_ingest_commit(ingest, batch, err);
     }
     if (r == 0) {

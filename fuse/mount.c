@@ -21,6 +21,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -31,7 +32,7 @@
 
 struct ramet_mount {
     struct fuse_session *session;
-    struct ramet_catalog *catalog;
+    struct ramet_mount_context context;
     pthread_t thread;
     unsigned connection; /* its number under /sys/fs/fuse/connections */
     char dir[PATH_MAX];
@@ -54,7 +55,7 @@ static bool is_mount_point(const char *dir)
 /* Makes the mount point usable: detaches a dead mount of ours, refuses what is in use. */
 static int prepare(const char *dir, struct ramet_error *err)
 {
-    struct statfs fs; /* asks the file system itself: stat may be answered from a cache that outlived its daemon */
+    struct statfs fs; /* asks the daemon; stat may answer from the kernel's cache long after it died */
     while (statfs(dir, &fs) < 0 && errno == ENOTCONN) {
         ramet_info("%s is the mount of a daemon that died; detaching it", dir);
         if (umount2(dir, MNT_DETACH) < 0)
@@ -104,12 +105,22 @@ static void raise_readahead(dev_t device)
     write_setting(path, "1024");
 }
 
-/* Fails whatever is still waiting on the connection, so that nothing waits for a process that is leaving. */
+/*
+ * Fails whatever is still waiting on the connection, so that nothing waits for a process that is leaving. Without it
+ * the loop's threads would sit in read(2) for as long as anybody maps a file. The control filesystem is mounted for
+ * us alone: many machines have none at /sys/fs/fuse/connections.
+ */
 static void abort_connection(unsigned connection)
 {
-    char path[96];
-    snprintf(path, sizeof path, "/sys/fs/fuse/connections/%u/abort", connection);
-    write_setting(path, "1");
+    char name[32];
+    snprintf(name, sizeof name, "%u/abort", connection);
+    _autoclose_ int context = fsopen("fusectl", FSOPEN_CLOEXEC);
+    if (context < 0 || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return;
+    _autoclose_ int control = fsmount(context, FSMOUNT_CLOEXEC, 0);
+    _autoclose_ int file = control < 0 ? -1 : openat(control, name, O_WRONLY | O_CLOEXEC);
+    if (file >= 0)
+        (void)!write(file, "1", 1);
 }
 
 static int start_session(struct ramet_mount *mount, struct ramet_error *err)
@@ -117,7 +128,8 @@ static int start_session(struct ramet_mount *mount, struct ramet_error *err)
     char *argv[] = {"ramet", "-o", "fsname=ramet,subtype=ramet,default_permissions", "-o", "allow_other", NULL};
     struct fuse_args args = FUSE_ARGS_INIT(geteuid() == 0 ? 5 : 3, argv);
     struct stat st;
-    mount->session = fuse_session_new(&args, &ramet_mount_ops, sizeof ramet_mount_ops, mount->catalog);
+    mount->session = fuse_session_new(&args, &ramet_mount_ops, sizeof ramet_mount_ops, &mount->context);
+    fuse_opt_free_args(&args);
     if (!mount->session)
         return ramet_error_set(err, RAMET_INTERNAL, "libfuse refuses our options");
     if (fuse_session_mount(mount->session, mount->dir) != 0) {
@@ -150,10 +162,13 @@ int ramet_mount_start(const char *dir, struct ramet_catalog *catalog, struct ram
     struct ramet_mount *mount = calloc(1, sizeof *mount);
     if (!mount)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to mount");
-    mount->catalog = catalog;
+    mount->context.catalog = catalog;
+    pthread_mutex_init(&mount->context.lock, NULL);
     snprintf(mount->dir, sizeof mount->dir, "%s", dir);
     r = start_session(mount, err);
     if (r < 0) {
+        ramet_mount_release_handles(&mount->context);
+        pthread_mutex_destroy(&mount->context.lock);
         if (mount->session)
             fuse_session_destroy(mount->session);
         free(mount);
@@ -167,11 +182,15 @@ void ramet_mount_stop(struct ramet_mount *mount)
 {
     if (!mount)
         return;
+    bool detached = umount2(mount->dir, MNT_DETACH) == 0;
     fuse_session_exit(mount->session);
-    if (umount2(mount->dir, MNT_DETACH) < 0)
+    if (!detached)
         fuse_session_unmount(mount->session);
     abort_connection(mount->connection);
     pthread_join(mount->thread, NULL);
+    ramet_mount_release_handles(&mount->context);
+    pthread_mutex_destroy(&mount->context.lock);
+    fuse_session_unmount(mount->session); /* finds the connection gone and only frees */
     fuse_session_destroy(mount->session);
     free(mount);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests of the kernel, each answered on whatever thread took it. No state, no lock:
- * an open file's handle holds a reference on its object, a directory's its listing.
+ * Requests of the kernel, each answered on whatever thread took it. No state but the list
+ * of handles, whose lock is never held across a call: an open file's handle holds a
+ * reference on its object, a directory's its listing.
  *
  * Snapshot files are immutable, so the kernel keeps their pages across opens. A branch's
  * disk is written through: write(2) returns after the overlay took the bytes. Opening a
@@ -13,6 +14,7 @@
 #include "mount_ops.h"
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "tree.h"
 
@@ -26,21 +28,45 @@ struct handle {
     char *manifest;              /* owned */
     struct ramet_entry *entries; /* owned; directories */
     size_t entry_count;
+    struct ramet_mount_context *context;
+    struct handle *next, *previous; /* the context's lock */
 };
 
-static struct ramet_catalog *catalog_of(fuse_req_t req) { return fuse_req_userdata(req); }
+static struct ramet_catalog *catalog_of(fuse_req_t req)
+{
+    struct ramet_mount_context *context = fuse_req_userdata(req);
+    return context->catalog;
+}
+
 static struct handle *handle_of(const struct fuse_file_info *fi) { return (struct handle *)(uintptr_t)fi->fh; }
+
+/* At most 5 lines a second: a guest that reads damaged memory asks again and again. */
+static bool may_log(void)
+{
+    static _Atomic uint64_t second;
+    static _Atomic unsigned lines;
+    uint64_t now = ramet_now_us() / 1000000;
+    if (atomic_exchange(&second, now) != now)
+        atomic_store(&lines, 0);
+    return atomic_fetch_add(&lines, 1) < 5;
+}
 
 /* Answers with the error's errno; damage and I/O errors are also logged, since errno cannot name what is hit. */
 static void reply_error(fuse_req_t req, const struct ramet_error *err)
 {
-    if (err->code == RAMET_CORRUPT || err->code == RAMET_IO)
+    if ((err->code == RAMET_CORRUPT || err->code == RAMET_IO) && may_log())
         ramet_warn("mount: %s", err->msg);
     fuse_reply_err(req, ramet_code_errno(err->code));
 }
 
 static void handle_free(struct handle *handle)
 {
+    struct ramet_mount_context *context = handle->context;
+    pthread_mutex_lock(&context->lock);
+    *(handle->previous ? &handle->previous->next : &context->handles) = handle->next;
+    if (handle->next)
+        handle->next->previous = handle->previous;
+    pthread_mutex_unlock(&context->lock);
     ramet_node_release(&handle->node);
     free(handle->manifest);
     free(handle->entries);
@@ -158,7 +184,20 @@ static struct handle *handle_new(fuse_req_t req, fuse_ino_t ino, struct ramet_er
         free(handle);
         return NULL;
     }
+    handle->context = fuse_req_userdata(req);
+    pthread_mutex_lock(&handle->context->lock);
+    handle->next = handle->context->handles;
+    if (handle->next)
+        handle->next->previous = handle;
+    handle->context->handles = handle;
+    pthread_mutex_unlock(&handle->context->lock);
     return handle;
+}
+
+void ramet_mount_release_handles(struct ramet_mount_context *context)
+{
+    while (context->handles)
+        handle_free(context->handles);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

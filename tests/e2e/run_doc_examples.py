@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Goal: every example in the documentation works as printed.
 
-usage: run_doc_examples.py [--bin DIR] [--socket PATH] [--timeout S] [--list] FILE.md...
+usage: run_doc_examples.py [--bin DIR] [--socket PATH] [--dir DIR] [--timeout S] [--list] FILE.md...
 
 Runs the blocks fenced as ```sh test, in order and in one bash, so that variables and
-functions carry over; in a scratch directory, with DIR in front of PATH and RAMET_SOCKET
+functions carry over; in a scratch directory (or --dir), with DIR in front of PATH and RAMET_SOCKET
 set to PATH, against a daemon that already runs. A block fails when any of its commands
 does. A ```json block right after one is its expected output: every member shown must be
 there, with more allowed; of a list the elements shown must come first; numbers need only
@@ -140,6 +140,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin")
     parser.add_argument("--socket")
+    parser.add_argument("--dir", help="run there instead of in a scratch directory")
     parser.add_argument("--timeout", type=float, default=300, help="seconds an example may take")
     parser.add_argument("--list", action="store_true", help="only name the examples")
     parser.add_argument("files", nargs="+")
@@ -153,8 +154,8 @@ def main():
         env["PATH"] = os.path.abspath(args.bin) + os.pathsep + env["PATH"]
     if args.socket:
         env["RAMET_SOCKET"] = os.path.abspath(args.socket)
-    with tempfile.TemporaryDirectory(prefix="ramet-examples-") as directory:
-        shell = Shell(directory, env)
+    with tempfile.TemporaryDirectory(prefix="ramet-examples-") as scratch:
+        shell = Shell(args.dir or scratch, env)
         try:
             failed = next((e for e, expected in found if not check(e, expected, shell, args.timeout)), None)
         finally:
