@@ -38,7 +38,8 @@ static int value_of(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Decodes four characters into up to three bytes; returns how many, or -1. Padding is accepted in the last group only. */
+/* Decodes four characters into up to three bytes; returns how many, or -1. Padding is accepted in the last group only.
+ */
 static int decode_group(const char *in, bool last, char *out)
 {
     int pad = !last || in[3] != '=' ? 0 : in[2] == '=' ? 2 : 1;

@@ -6,8 +6,8 @@
 #include "ramet.h"
 
 #include "base/cleanup.h"
-#include "json.h"
 #include "base64.h"
+#include "json.h"
 #include "wire.h"
 
 #include <stdio.h>

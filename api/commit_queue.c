@@ -179,8 +179,7 @@ int ramet_commit_queue_add(struct ramet_commit_queue *queue, struct ramet_snapsh
     return 0;
 }
 
-int ramet_commit_queue_wait(struct ramet_commit_queue *queue, struct ramet_snapshot *snapshot,
-                            struct ramet_error *err)
+int ramet_commit_queue_wait(struct ramet_commit_queue *queue, struct ramet_snapshot *snapshot, struct ramet_error *err)
 {
     int r = 0;
     pthread_mutex_lock(&queue->lock);

@@ -24,8 +24,7 @@ void ramet_commit_queue_free(struct ramet_commit_queue *queue);
 int ramet_commit_queue_add(struct ramet_commit_queue *queue, struct ramet_snapshot *snapshot,
                            struct ramet_branch *taken_of, const uint64_t *generations, struct ramet_error *err);
 /* Waits until the snapshot is durable, or gives the error that kept it from becoming so. */
-int ramet_commit_queue_wait(struct ramet_commit_queue *queue, struct ramet_snapshot *snapshot,
-                            struct ramet_error *err);
+int ramet_commit_queue_wait(struct ramet_commit_queue *queue, struct ramet_snapshot *snapshot, struct ramet_error *err);
 /* Why a snapshot did not become durable: true and the message, or false. */
 bool ramet_commit_queue_failure(struct ramet_commit_queue *queue, const struct ramet_snapshot *snapshot, char *msg,
                                 size_t size);

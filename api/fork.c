@@ -32,7 +32,7 @@ void ramet_fork_result_free(struct ramet_fork_result *result)
 /* --- capture --- */
 
 struct capture {
-    struct ramet_vm_capture *vm; /* owned */
+    struct ramet_vm_capture *vm;                       /* owned */
     struct ramet_image *disks[RAMET_BRANCH_DISKS_MAX]; /* owned */
     uint64_t generations[RAMET_BRANCH_DISKS_MAX];
     size_t disk_count;
@@ -116,8 +116,8 @@ static int state_image(struct ramet_service *service, struct ramet_vm_capture *v
     for (size_t i = 0; i < count; i++)
         pages[i] = i;
     int fd = STEAL_FD(vm->state_fd);
-    int r = ftruncate(fd, (off_t)(count * RAMET_PAGE_SIZE)) < 0 ? ramet_error_os(err, errno, "cannot size the state")
-                                                                : 0;
+    int r =
+        ftruncate(fd, (off_t)(count * RAMET_PAGE_SIZE)) < 0 ? ramet_error_os(err, errno, "cannot size the state") : 0;
     int made = ramet_layer_new_packed(fd, pages, count, &layer, r == 0 ? err : NULL);
     if (r < 0 || made < 0) {
         if (made == 0)
@@ -153,8 +153,8 @@ static int add_images(struct ramet_sandbox *sandbox, struct capture *capture, st
 }
 
 /* Puts the capture together as a snapshot and lists it: whoever finds it may start on it. */
-static int publish(struct ramet_sandbox *sandbox, struct capture *capture, const char *tag,
-                   struct ramet_snapshot **ret, struct ramet_error *err)
+static int publish(struct ramet_sandbox *sandbox, struct capture *capture, const char *tag, struct ramet_snapshot **ret,
+                   struct ramet_error *err)
 {
     struct ramet_service *service = sandbox->service;
     struct ramet_snapshot *snapshot;
@@ -394,8 +394,9 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
     unsigned count = litter->request->count;
     litter->children = calloc(count, sizeof(struct ramet_sandbox *));
     litter->timing = calloc(count, sizeof *litter->timing);
-    int r = litter->children && litter->timing ? start_litter(litter, err)
-                                               : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for %u children", count);
+    int r = litter->children && litter->timing
+                ? start_litter(litter, err)
+                : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for %u children", count);
     if (r == 0)
         r = enqueue(litter->parent, litter->base, litter->generations, err);
     if (r == 0 && litter->request->wait_durable)

@@ -85,7 +85,10 @@ void ramet_json_set_bool(struct ramet_json *object, const char *key, bool v)
     json_object_set_new(in(object), key, json_boolean(v));
 }
 
-void ramet_json_append(struct ramet_json *array, struct ramet_json *child) { json_array_append_new(in(array), in(child)); }
+void ramet_json_append(struct ramet_json *array, struct ramet_json *child)
+{
+    json_array_append_new(in(array), in(child));
+}
 
 bool ramet_json_is_object(const struct ramet_json *value) { return json_is_object(cin(value)); }
 bool ramet_json_is_array(const struct ramet_json *value) { return json_is_array(cin(value)); }
@@ -171,8 +174,7 @@ int ramet_json_want_only(const struct ramet_json *object, const char *const *key
 {
     const char *key;
     json_t *value;
-    json_object_foreach(in((struct ramet_json *)object), key, value)
-    {
+    json_object_foreach (in((struct ramet_json *)object), key, value) {
         const char *const *known = keys;
         while (*known && strcmp(*known, key) != 0)
             known++;

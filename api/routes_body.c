@@ -3,8 +3,8 @@
 #include "routes_body.h"
 
 #include "base/cleanup.h"
-#include "json.h"
 #include "base64.h"
+#include "json.h"
 
 #include <string.h>
 

@@ -331,9 +331,8 @@ static int bring_up(struct ramet_sandbox *sandbox, const struct ramet_sandbox_pl
     if (r < 0)
         return r;
     const struct ramet_vm_timing *timing = ramet_vm_start_timing(sandbox->vm);
-    *ret_timing = (struct ramet_child_timing){.spawn_us = timing->spawn_us,
-                                              .load_us = timing->load_us,
-                                              .running_us = ramet_now_us() - plan->began_us};
+    *ret_timing = (struct ramet_child_timing){
+        .spawn_us = timing->spawn_us, .load_us = timing->load_us, .running_us = ramet_now_us() - plan->began_us};
     if (plan->no_answer_wait)
         return 0;
     r = ramet_vm_ping(sandbox->vm, plan->wait_ms, err);

@@ -42,8 +42,7 @@ static int list_lost(struct ramet_service *service, struct ramet_error *err)
     return r;
 }
 
-static int open_parts(struct ramet_service *service, const struct ramet_service_config *config,
-                      struct ramet_error *err)
+static int open_parts(struct ramet_service *service, const struct ramet_service_config *config, struct ramet_error *err)
 {
     int r = ramet_store_open(config->store_dir, NULL, &service->store, err);
     if (r == 0)
@@ -145,9 +144,7 @@ int ramet_check_memory(uint64_t bytes_each, unsigned count, struct ramet_error *
 static int choose_memory(const struct ramet_snapshot *base, uint64_t asked, uint64_t *ret, struct ramet_error *err)
 {
     bool fixed = ramet_snapshot_image(base, "memory");
-    uint64_t bytes = asked                ? asked
-                     : base->memory_bytes ? base->memory_bytes
-                                          : default_memory_bytes;
+    uint64_t bytes = asked ? asked : base->memory_bytes ? base->memory_bytes : default_memory_bytes;
     if (fixed && bytes != base->memory_bytes) {
         ramet_error_set(err, RAMET_INVALID, "snapshot %s holds %llu MiB of memory, %llu MiB were asked for", base->id,
                         (unsigned long long)(base->memory_bytes >> 20), (unsigned long long)(bytes >> 20));

@@ -20,10 +20,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RAMET_ID_SIZE 17        /* 16 hex digits and NUL */
-#define RAMET_NAME_SIZE 64      /* [a-z0-9][a-z0-9._-]*, up to 63 bytes; 16 hex digits alone are refused (they look like an id) */
-#define RAMET_FORK_MAX 1024     /* children a fork may ask for */
-#define RAMET_INFO_TAGS 8       /* tags shown per snapshot */
+#define RAMET_ID_SIZE 17 /* 16 hex digits and NUL */
+#define RAMET_NAME_SIZE                                                                                                \
+    64 /* [a-z0-9][a-z0-9._-]*, up to 63 bytes; 16 hex digits alone are refused (they look like an id) */
+#define RAMET_FORK_MAX 1024 /* children a fork may ask for */
+#define RAMET_INFO_TAGS 8   /* tags shown per snapshot */
 
 struct ramet_service;
 
@@ -46,27 +47,27 @@ struct ramet_sandbox_info {
     char id[RAMET_ID_SIZE];
     char name[RAMET_NAME_SIZE];
     enum ramet_sandbox_state state;
-    char reason[256];                   /* why it stopped or was lost, or "" */
-    char base[RAMET_ID_SIZE];           /* snapshot it started from */
-    char parent[RAMET_ID_SIZE];         /* sandbox it was forked from, or "" */
-    char last_snapshot[RAMET_ID_SIZE];  /* newest durable snapshot of it or its base; what to restore from */
+    char reason[256];                  /* why it stopped or was lost, or "" */
+    char base[RAMET_ID_SIZE];          /* snapshot it started from */
+    char parent[RAMET_ID_SIZE];        /* sandbox it was forked from, or "" */
+    char last_snapshot[RAMET_ID_SIZE]; /* newest durable snapshot of it or its base; what to restore from */
     uint64_t memory_bytes;
     unsigned cpus;
-    int pid;             /* 0 when no VMM runs */
-    int64_t created_ms;  /* Unix time */
+    int pid;                           /* 0 when no VMM runs */
+    int64_t created_ms;                /* Unix time */
     uint64_t pss_bytes, private_bytes; /* of the VMM; 0 when none runs */
-    uint64_t disk_bytes; /* written to its disks since its base */
+    uint64_t disk_bytes;               /* written to its disks since its base */
 };
 
 struct ramet_snapshot_info {
     char id[RAMET_ID_SIZE];
     char tags[RAMET_INFO_TAGS][RAMET_NAME_SIZE]; /* "" after the last */
-    char parent[RAMET_ID_SIZE];  /* snapshot it grew from, or "" */
-    char sandbox[RAMET_ID_SIZE]; /* sandbox it was taken of, or "" for an import */
+    char parent[RAMET_ID_SIZE];                  /* snapshot it grew from, or "" */
+    char sandbox[RAMET_ID_SIZE];                 /* sandbox it was taken of, or "" for an import */
     char sandbox_name[RAMET_NAME_SIZE];
-    bool durable;                /* false: still only in memory */
-    char reason[256];            /* why it did not become durable, or "" */
-    bool has_memory;             /* false: a template that boots */
+    bool durable;     /* false: still only in memory */
+    char reason[256]; /* why it did not become durable, or "" */
+    bool has_memory;  /* false: a template that boots */
     uint64_t memory_bytes, disk_bytes, state_bytes;
     unsigned cpus;
     int64_t created_ms;
@@ -77,10 +78,10 @@ struct ramet_snapshot_info {
 
 /* Microseconds; 0 where a step did not happen. */
 struct ramet_fork_timing {
-    uint64_t pause_us;                                      /* the guest stood still this long */
+    uint64_t pause_us;                                         /* the guest stood still this long */
     uint64_t stop_us, state_us, hold_us, freeze_us, resume_us; /* parts of the pause */
-    uint64_t scan_us, copy_us;                              /* inside the pause when there is no memory holder */
-    uint64_t total_us;                                      /* whole call */
+    uint64_t scan_us, copy_us;                                 /* inside the pause when there is no memory holder */
+    uint64_t total_us;                                         /* whole call */
 };
 
 struct ramet_child_timing {
@@ -96,12 +97,12 @@ struct ramet_run_request {
 };
 
 struct ramet_fork_request {
-    unsigned count;            /* 1..RAMET_FORK_MAX */
-    const char *const *names;  /* NULL, or `count` names */
-    const char *tag;           /* NULL, or a tag for the snapshot it makes */
-    bool wait_durable;         /* answer only when the snapshot is on disk */
-    bool no_answer_wait;       /* answer when the children run, without waiting for their guest agents */
-    unsigned wait_ms;          /* until every child's agent must answer; 0: 60 s */
+    unsigned count;           /* 1..RAMET_FORK_MAX */
+    const char *const *names; /* NULL, or `count` names */
+    const char *tag;          /* NULL, or a tag for the snapshot it makes */
+    bool wait_durable;        /* answer only when the snapshot is on disk */
+    bool no_answer_wait;      /* answer when the children run, without waiting for their guest agents */
+    unsigned wait_ms;         /* until every child's agent must answer; 0: 60 s */
 };
 
 struct ramet_fork_result {
@@ -129,18 +130,18 @@ struct ramet_exec_result {
 void ramet_exec_result_free(struct ramet_exec_result *result);
 
 struct ramet_import_request {
-    const char *tag;    /* NULL: none */
-    const char *disk;   /* raw image, or qcow2 and others through qemu-img */
+    const char *tag;                       /* NULL: none */
+    const char *disk;                      /* raw image, or qcow2 and others through qemu-img */
     const char *kernel, *initrd, *cmdline; /* files and text for a boot */
-    const char *memory, *state; /* files: only when all of a stopped machine comes from `ramet export` */
-    uint64_t memory_bytes; /* default memory of sandboxes that boot it; 0: 256 MiB */
-    unsigned cpus;         /* 0: 1 */
+    const char *memory, *state;            /* files: only when all of a stopped machine comes from `ramet export` */
+    uint64_t memory_bytes;                 /* default memory of sandboxes that boot it; 0: 256 MiB */
+    unsigned cpus;                         /* 0: 1 */
 };
 
 struct ramet_diff {
     char from[RAMET_ID_SIZE], to[RAMET_ID_SIZE];
     struct {
-        char image[16]; /* "memory", "disk0" */
+        char image[16];                /* "memory", "disk0" */
         uint64_t pages, changed_pages; /* of the larger side; differing */
     } images[4];
     size_t image_count;

@@ -49,8 +49,8 @@ static int open_converted(struct ramet_service *service, const char *path, int *
     return r < 0 ? ramet_error_prefix(err, "cannot import %s", path) : 0;
 }
 
-static int open_source(struct ramet_service *service, const char *path, bool convert, int *ret_fd,
-                       uint64_t *ret_size, struct ramet_error *err)
+static int open_source(struct ramet_service *service, const char *path, bool convert, int *ret_fd, uint64_t *ret_size,
+                       struct ramet_error *err)
 {
     struct stat st;
     _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -170,8 +170,7 @@ int ramet_service_untag(struct ramet_service *service, const char *tag, struct r
 /* --- diff --- */
 
 /* A snapshot by ref, or the newest one of a sandbox. */
-static int resolve(struct ramet_service *service, const char *ref, struct ramet_snapshot **ret,
-                   struct ramet_error *err)
+static int resolve(struct ramet_service *service, const char *ref, struct ramet_snapshot **ret, struct ramet_error *err)
 {
     _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *sandbox = NULL;
     char id[RAMET_ID_SIZE];
@@ -201,8 +200,8 @@ static int diff_image(struct ramet_service *service, struct ramet_image *from, s
     return r;
 }
 
-int ramet_service_diff(struct ramet_service *service, const char *from_ref, const char *to_ref,
-                       struct ramet_diff *ret, struct ramet_error *err)
+int ramet_service_diff(struct ramet_service *service, const char *from_ref, const char *to_ref, struct ramet_diff *ret,
+                       struct ramet_error *err)
 {
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *from = NULL, *to = NULL;
     struct ramet_diff diff = {0};

@@ -3,8 +3,8 @@
 #include "wire.h"
 
 #include "base/cleanup.h"
-#include "json.h"
 #include "base64.h"
+#include "json.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -334,8 +334,7 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
 }
 
 int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_branch *branch,
-                                struct ramet_snapshot *snapshot, const uint64_t *generations,
-                                struct ramet_error *err)
+                                struct ramet_snapshot *snapshot, const uint64_t *generations, struct ramet_error *err)
 {
     pthread_mutex_lock(&catalog->lock);
     bool outdated = false;

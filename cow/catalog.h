@@ -65,8 +65,8 @@ struct ramet_branch {
     struct ramet_overlay *disks[RAMET_BRANCH_DISKS_MAX]; /* owned; disk0 and on */
     size_t disk_count;
     /* Guarded by the catalog lock; read them with ramet_branch_bases, change them with ramet_catalog_branch_update. */
-    char base[RAMET_CATALOG_ID_SIZE];          /* snapshot its disks lie over */
-    char last_snapshot[RAMET_CATALOG_ID_SIZE]; /* newest durable snapshot to restore it from */
+    char base[RAMET_CATALOG_ID_SIZE];                  /* snapshot its disks lie over */
+    char last_snapshot[RAMET_CATALOG_ID_SIZE];         /* newest durable snapshot to restore it from */
     uint64_t first_generation[RAMET_BRANCH_DISKS_MAX]; /* of each disk over `base` */
     struct ramet_catalog *catalog;
     struct ramet_branch *next;
@@ -77,7 +77,8 @@ void ramet_catalog_close(struct ramet_catalog *catalog);
 struct ramet_store *ramet_catalog_store(struct ramet_catalog *catalog);
 struct ramet_image_set *ramet_catalog_images(struct ramet_catalog *catalog);
 
-/* 0 or RAMET_INVALID: [a-z0-9][a-z0-9._-]*, at most 63 bytes, not like an id (16 hex digits). `what` is for the message. */
+/* 0 or RAMET_INVALID: [a-z0-9][a-z0-9._-]*, at most 63 bytes, not like an id (16 hex digits). `what` is for the
+ * message. */
 int ramet_name_check(const char *name, const char *what, struct ramet_error *err);
 void ramet_id_make(char id[RAMET_CATALOG_ID_SIZE]);
 /* "disk0" and on: the name of a disk's image and of its file on the mount. */
@@ -91,7 +92,8 @@ int ramet_snapshot_new(struct ramet_catalog *catalog, struct ramet_snapshot **re
 /* Takes over `image` in every case. */
 int ramet_snapshot_add_image(struct ramet_snapshot *snapshot, const char *name, struct ramet_image *image,
                              struct ramet_error *err);
-struct ramet_image *ramet_snapshot_image(const struct ramet_snapshot *snapshot, const char *name); /* borrowed or NULL */
+struct ramet_image *ramet_snapshot_image(const struct ramet_snapshot *snapshot,
+                                         const char *name); /* borrowed or NULL */
 struct ramet_snapshot *ramet_snapshot_ref(struct ramet_snapshot *snapshot);
 void ramet_snapshot_unref(struct ramet_snapshot *snapshot);
 void ramet_snapshot_cleanup(struct ramet_snapshot **snapshot); /* for _cleanup_ */
@@ -128,8 +130,8 @@ int ramet_catalog_tags(struct ramet_catalog *catalog, struct ramet_tag **ret, si
 /* --- branches --- */
 
 struct ramet_branch_request {
-    const char *name;   /* free and valid, or EXISTS / INVALID */
-    const char *parent; /* or NULL */
+    const char *name;          /* free and valid, or EXISTS / INVALID */
+    const char *parent;        /* or NULL */
     const char *last_snapshot; /* to restore from while `base` is not durable; NULL: none */
     uint64_t memory_bytes;
     uint32_t cpus;
@@ -151,8 +153,7 @@ void ramet_branches_free(struct ramet_branch **branches, size_t count);
  * last_snapshot changes.
  */
 int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_branch *branch,
-                                struct ramet_snapshot *snapshot, const uint64_t *generations,
-                                struct ramet_error *err);
+                                struct ramet_snapshot *snapshot, const uint64_t *generations, struct ramet_error *err);
 /* Copies of `base` and `last_snapshot`; either may be NULL. */
 void ramet_branch_bases(struct ramet_branch *branch, char base[RAMET_CATALOG_ID_SIZE],
                         char last_snapshot[RAMET_CATALOG_ID_SIZE]);

@@ -12,11 +12,12 @@ struct ramet_catalog {
     struct ramet_image_set *images;
     char *branch_dir; /* owned; STORE/branches */
     _Atomic uint64_t next_serial;
-    pthread_mutex_t record_lock; /* taken before lock: orders the writes of branch records, so none outlives its branch */
+    pthread_mutex_t
+        record_lock;      /* taken before lock: orders the writes of branch records, so none outlives its branch */
     pthread_mutex_t lock; /* guards all below */
     struct ramet_snapshot *snapshots, *snapshots_last; /* oldest first */
-    struct ramet_branch *branches; /* oldest first */
-    struct ramet_tag *tags; /* in name order; owned */
+    struct ramet_branch *branches;                     /* oldest first */
+    struct ramet_tag *tags;                            /* in name order; owned */
     size_t tag_count;
 };
 

@@ -107,8 +107,8 @@ static int image_new(struct ramet_image_set *set, uint64_t size_bytes, const str
     return 0;
 }
 
-int ramet_image_new_stored(struct ramet_image_set *set, uint64_t size_bytes, ramet_chunk root,
-                           struct ramet_image **ret, struct ramet_error *err)
+int ramet_image_new_stored(struct ramet_image_set *set, uint64_t size_bytes, ramet_chunk root, struct ramet_image **ret,
+                           struct ramet_error *err)
 {
     struct backing form = {.map = {.root = root, .page_count = pages_of(size_bytes)}};
     return image_new(set, size_bytes, &form, ret, err);
@@ -361,8 +361,8 @@ int ramet_image_put(struct ramet_image *image, struct ramet_ingest *ingest, stru
     if (r == 0) {
         r = put_layers(chain, depth - 1, &putter, err);
         if (r == 0)
-            r = ramet_page_map_update(ingest, image->set->store, &chain[depth - 1]->map, putter.changes,
-                                      putter.count, ret, err);
+            r = ramet_page_map_update(ingest, image->set->store, &chain[depth - 1]->map, putter.changes, putter.count,
+                                      ret, err);
         putter_free(&putter);
     }
     while (depth > 0)
@@ -445,10 +445,7 @@ int ramet_image_write_file(struct ramet_image *image, int fd, const char *name, 
 
 /* --- garbage collection --- */
 
-static bool mark_chunk(void *ctx, ramet_chunk chunk, bool is_node)
-{
-    return ramet_gc_mark(ctx, chunk) && is_node;
-}
+static bool mark_chunk(void *ctx, ramet_chunk chunk, bool is_node) { return ramet_gc_mark(ctx, chunk) && is_node; }
 
 /* References every image of the set, so that they can be walked without its lock. */
 static struct ramet_image **list_images(struct ramet_image_set *set, size_t *ret_count)

@@ -23,8 +23,8 @@ void ramet_image_set_free(struct ramet_image_set *set);                 /* no im
 int ramet_image_set_mark(struct ramet_image_set *set, struct ramet_gc *gc, struct ramet_error *err);
 
 /* The size need not be a multiple of the page size; bytes past it read as zeros within the last page. */
-int ramet_image_new_stored(struct ramet_image_set *set, uint64_t size_bytes, ramet_chunk root,
-                           struct ramet_image **ret, struct ramet_error *err);
+int ramet_image_new_stored(struct ramet_image_set *set, uint64_t size_bytes, ramet_chunk root, struct ramet_image **ret,
+                           struct ramet_error *err);
 /* Takes over `layer` in every case; references `base`. */
 int ramet_image_new_layered(struct ramet_image *base, struct ramet_layer *layer, struct ramet_image **ret,
                             struct ramet_error *err);

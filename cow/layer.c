@@ -106,8 +106,7 @@ uint64_t ramet_layer_run(const struct ramet_layer *layer, uint64_t page, uint64_
 
 uint64_t ramet_layer_count(const struct ramet_layer *layer) { return layer->count; }
 
-int ramet_layer_read(const struct ramet_layer *layer, uint64_t page, uint64_t count, void *buf,
-                     struct ramet_error *err)
+int ramet_layer_read(const struct ramet_layer *layer, uint64_t page, uint64_t count, void *buf, struct ramet_error *err)
 {
     uint64_t at = layer->pages ? lower_bound(layer, page) : page;
     return ramet_file_read(layer->fd, layer->pages ? "memory capture" : "frozen overlay", buf, count * RAMET_PAGE_SIZE,

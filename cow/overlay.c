@@ -213,8 +213,7 @@ static size_t alike(const struct generation *g, uint64_t offset, size_t size, bo
     return end - offset < size ? (size_t)(end - offset) : size;
 }
 
-int ramet_overlay_read(struct ramet_overlay *overlay, uint64_t offset, void *buf, size_t size,
-                       struct ramet_error *err)
+int ramet_overlay_read(struct ramet_overlay *overlay, uint64_t offset, void *buf, size_t size, struct ramet_error *err)
 {
     uint8_t *to = buf;
     int r = check_range(overlay, offset, size, err);

@@ -28,8 +28,7 @@ int ramet_overlay_open(const char *dir, const char *name, struct ramet_image *ba
 void ramet_overlay_close(struct ramet_overlay *overlay); /* keeps the files; NULL is a no-op */
 
 uint64_t ramet_overlay_size(const struct ramet_overlay *overlay);
-int ramet_overlay_read(struct ramet_overlay *overlay, uint64_t offset, void *buf, size_t size,
-                       struct ramet_error *err);
+int ramet_overlay_read(struct ramet_overlay *overlay, uint64_t offset, void *buf, size_t size, struct ramet_error *err);
 int ramet_overlay_write(struct ramet_overlay *overlay, uint64_t offset, const void *buf, size_t size,
                         struct ramet_error *err);
 /* The range reads as zeros afterwards; whole pages give their space back. */

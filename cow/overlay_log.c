@@ -42,7 +42,8 @@ int ramet_overlay_log_read(int fd, const char *name, uint64_t page_count, uint64
         uint64_t record = RAMET_RECORD_HEADER + (uint64_t)ramet_get_le32(data + at + 8);
         struct ramet_reader reader;
         uint16_t found;
-        if (record > size - at || ramet_record_open(data + at, record, magic, version, name, &reader, &found, NULL) < 0 ||
+        if (record > size - at ||
+            ramet_record_open(data + at, record, magic, version, name, &reader, &found, NULL) < 0 ||
             !apply(&reader, page_count, bitmap))
             break;
         at += record;

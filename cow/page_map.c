@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { fanout = RAMET_MAP_FANOUT, entry_size = 8 };
-_Static_assert(fanout * entry_size == RAMET_PAGE_SIZE, "a node is one chunk");
+_Static_assert(fanout *entry_size == RAMET_PAGE_SIZE, "a node is one chunk");
 
 static unsigned top_level(uint64_t page_count)
 {
@@ -99,8 +99,8 @@ static int update(struct ramet_ingest *ingest, struct ramet_store *store, ramet_
         }
         while (done + some < count && (changes[done + some].page - origin) / span == slot)
             some++;
-        r = update(ingest, store, entries[slot], level - 1, origin + slot * span, changes + done, some,
-                   &entries[slot], err);
+        r = update(ingest, store, entries[slot], level - 1, origin + slot * span, changes + done, some, &entries[slot],
+                   err);
     }
     if (r < 0)
         return r;
@@ -149,8 +149,8 @@ static int next_data(struct ramet_store *store, ramet_chunk node, unsigned level
     return r;
 }
 
-int ramet_page_map_next_data(struct ramet_store *store, const struct ramet_page_map *map, uint64_t from,
-                             uint64_t *ret, struct ramet_error *err)
+int ramet_page_map_next_data(struct ramet_store *store, const struct ramet_page_map *map, uint64_t from, uint64_t *ret,
+                             struct ramet_error *err)
 {
     uint64_t found = map->page_count;
     int r = from < map->page_count ? next_data(store, map->root, top_level(map->page_count), from, &found, err) : 0;

@@ -34,8 +34,8 @@ int ramet_page_map_update(struct ramet_ingest *ingest, struct ramet_store *store
                           struct ramet_error *err);
 
 /* First page at or after `from` that is not zero; page_count when there is none. Skips empty subtrees. */
-int ramet_page_map_next_data(struct ramet_store *store, const struct ramet_page_map *map, uint64_t from,
-                             uint64_t *ret, struct ramet_error *err);
+int ramet_page_map_next_data(struct ramet_store *store, const struct ramet_page_map *map, uint64_t from, uint64_t *ret,
+                             struct ramet_error *err);
 
 /* Counts the pages that are not zero. */
 int ramet_page_map_count(struct ramet_store *store, const struct ramet_page_map *map, uint64_t *ret,

@@ -176,7 +176,7 @@ static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_s
     int r = ramet_snapshot_new(catalog, ret, err);
     if (r < 0)
         return r;
-    snprintf((*ret)->id, sizeof (*ret)->id, "%.*s", (int)key_size, (const char *)key);
+    snprintf((*ret)->id, sizeof(*ret)->id, "%.*s", (int)key_size, (const char *)key);
     snprintf(what, sizeof what, "snapshot %s", (*ret)->id);
     r = ramet_record_open(value, size, magic, version, what, &reader, &found, err);
     if (r == 0)

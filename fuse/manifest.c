@@ -37,8 +37,8 @@ char *ramet_manifest_text(const struct ramet_snapshot *snapshot)
     put_string(out, "cmdline", snapshot->cmdline);
     fputs("  \"images\": [", out);
     for (size_t i = 0; i < snapshot->image_count; i++)
-        fprintf(out, "%s\n    {\"name\": \"%s\", \"size_bytes\": %" PRIu64 "}", i ? "," : "",
-                snapshot->images[i].name, ramet_image_size(snapshot->images[i].image));
+        fprintf(out, "%s\n    {\"name\": \"%s\", \"size_bytes\": %" PRIu64 "}", i ? "," : "", snapshot->images[i].name,
+                ramet_image_size(snapshot->images[i].image));
     fputs("\n  ]\n}\n", out);
     if (fclose(out) != 0) {
         free(text);

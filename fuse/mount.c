@@ -153,8 +153,7 @@ static int start_session(struct ramet_mount *mount, struct ramet_error *err)
     return 0;
 }
 
-int ramet_mount_start(const char *dir, struct ramet_catalog *catalog, struct ramet_mount **ret,
-                      struct ramet_error *err)
+int ramet_mount_start(const char *dir, struct ramet_catalog *catalog, struct ramet_mount **ret, struct ramet_error *err)
 {
     int r = prepare(dir, err);
     if (r < 0)

@@ -253,15 +253,15 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
         fuse_reply_err(req, ENOMEM);
         return;
     }
-    int r = image ? ramet_image_read(image, offset, buf, size, &err) : ramet_overlay_read(disk, offset, buf, size, &err);
+    int r =
+        image ? ramet_image_read(image, offset, buf, size, &err) : ramet_overlay_read(disk, offset, buf, size, &err);
     if (r < 0)
         reply_error(req, &err);
     else
         fuse_reply_buf(req, buf, size);
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
-                     struct fuse_file_info *fi)
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
 {
     struct ramet_overlay *disk = ramet_node_disk(&handle_of(fi)->node);
     struct ramet_error err = {0};
@@ -291,7 +291,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
     struct ramet_overlay *disk = ramet_node_disk(&handle_of(fi)->node);
     struct ramet_error err = {0};
     (void)ino;
-    bool zeroes = mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) || (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE;
+    bool zeroes =
+        mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) || (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE;
     if (!disk)
         fuse_reply_err(req, EROFS);
     else if (!zeroes)

@@ -12,8 +12,8 @@ struct ramet_catalog;
 /* The session's user data. */
 struct ramet_mount_context {
     struct ramet_catalog *catalog;
-    pthread_mutex_t lock;          /* guards the list; taken for moments */
-    struct handle *handles;        /* open ones */
+    pthread_mutex_t lock;   /* guards the list; taken for moments */
+    struct handle *handles; /* open ones */
 };
 
 /* Releases what is still open. The loop must have ended: the kernel will not release it any more. */

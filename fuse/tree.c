@@ -132,7 +132,7 @@ static mode_t mode_of(const struct ramet_node *node)
         return part == RAMET_PART_BRANCH ? S_IFDIR | 0700 : S_IFREG | 0600;
     if (!node->snapshot || part == RAMET_PART_SNAPSHOT)
         return S_IFDIR | 0755;
-    return part == RAMET_PART_TAG ? S_IFLNK | 0777 : S_IFREG | 0444;
+    return part == RAMET_PART_TAG ? S_IFLNK | 0777 : S_IFREG | 0400;
 }
 
 static uint64_t size_of(const struct ramet_node *node)

@@ -22,7 +22,7 @@ enum {
     RAMET_PART_SNAPSHOT = 0x00, /* directory */
     RAMET_PART_TAG = 0x01,      /* symbolic link to a snapshot's directory */
     RAMET_PART_MANIFEST = 0x02,
-    RAMET_PART_IMAGE = 0x10, /* and on, in the order of the snapshot's record */
+    RAMET_PART_IMAGE = 0x10,  /* and on, in the order of the snapshot's record */
     RAMET_PART_BRANCH = 0x80, /* directory */
     RAMET_PART_DISK = 0x90,   /* and on */
 };

@@ -20,9 +20,6 @@ typedef uint64_t ramet_chunk;
 static inline uint64_t ramet_chunk_frame(ramet_chunk chunk) { return chunk / RAMET_FRAME_SLOTS; }
 static inline unsigned ramet_chunk_slot(ramet_chunk chunk) { return (unsigned)(chunk % RAMET_FRAME_SLOTS); }
 
-static inline ramet_chunk ramet_chunk_make(uint64_t frame, unsigned slot)
-{
-    return frame * RAMET_FRAME_SLOTS + slot;
-}
+static inline ramet_chunk ramet_chunk_make(uint64_t frame, unsigned slot) { return frame * RAMET_FRAME_SLOTS + slot; }
 
 #endif

@@ -18,7 +18,7 @@ struct entry {
 };
 
 struct shard {
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t lock;    /* guards all below */
     struct ramet_u64map map; /* frame -> struct entry * */
     struct entry *newest, *oldest;
     size_t bytes, budget;

@@ -36,9 +36,9 @@ struct pack_use {
 
 struct ramet_gc {
     struct ramet_store *store;
-    uint64_t limit;           /* frames below it are judged */
-    _Atomic uint32_t *marks;  /* a bit a slot, or DEAD */
-    struct pack_use *packs;   /* ascending */
+    uint64_t limit;          /* frames below it are judged */
+    _Atomic uint32_t *marks; /* a bit a slot, or DEAD */
+    struct pack_use *packs;  /* ascending */
     size_t pack_count;
     struct ramet_gc_result result;
 };
@@ -109,8 +109,8 @@ static struct pack_use *use_of(struct ramet_gc *gc, uint32_t pack)
 }
 
 /* Writes the batch of deleted frame records and then gives their space back, neighbours in one hole. */
-static int free_batch(struct ramet_gc *gc, struct ramet_kv_batch *batch, const struct ramet_place *places,
-                      size_t count, struct ramet_error *err)
+static int free_batch(struct ramet_gc *gc, struct ramet_kv_batch *batch, const struct ramet_place *places, size_t count,
+                      struct ramet_error *err)
 {
     int r = ramet_kv_write(gc->store->kv, batch, true, err);
     if (r < 0)
@@ -201,8 +201,8 @@ static int sweep_index(struct ramet_gc *gc, struct ramet_error *err)
 }
 
 /* Copies a batch of live frames out of packs that are to go. Under commit_lock. */
-static int move_batch(struct ramet_gc *gc, const uint64_t *frames, struct ramet_place *places,
-                      const unsigned *slots, size_t count, struct ramet_error *err)
+static int move_batch(struct ramet_gc *gc, const uint64_t *frames, struct ramet_place *places, const unsigned *slots,
+                      size_t count, struct ramet_error *err)
 {
     struct ramet_store *store = gc->store;
     _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(store->kv);

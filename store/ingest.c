@@ -65,8 +65,8 @@ static int seal(struct ramet_ingest *ingest, struct ramet_open_frame *open, stru
     *frame = (struct ramet_pending){.number = open->number, .slots = open->slots, .pages = pages, .record = record};
     memcpy(frame->hashes, open->hashes, sizeof frame->hashes);
     memcpy(pages, open->pages, plain);
-    int r = ramet_frame_encode(open->number, pages, open->slots, store->options.zstd_level, record,
-                               &frame->record_size, err);
+    int r = ramet_frame_encode(open->number, pages, open->slots, store->options.zstd_level, record, &frame->record_size,
+                               err);
     if (r < 0) {
         free(frame), free(record), free(pages);
         return r;
@@ -104,8 +104,7 @@ static bool find_open(const struct ramet_open_frame *open, const void *page, uin
 }
 
 /* True when `chunk` may be used for the page: alive, readable, and equal to it. A damaged one is passed over. */
-static bool verify_candidate(struct ramet_store *store, enum ramet_chunk_kind kind, ramet_chunk chunk,
-                             const void *page)
+static bool verify_candidate(struct ramet_store *store, enum ramet_chunk_kind kind, ramet_chunk chunk, const void *page)
 {
     struct ramet_gc *gc = atomic_load(&store->gc);
     if (gc && !ramet_gc_retain(gc, kind, chunk))

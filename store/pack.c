@@ -45,10 +45,10 @@ struct ramet_packs {
     uint8_t store_id[RAMET_STORE_ID_SIZE];
     uint64_t pack_bytes;
     struct ramet_uring *uring;
-    int fd;            /* of the pack being written, or -1 */
-    uint32_t current;  /* its number, 0 before the first */
-    uint64_t end;      /* bytes appended to it */
-    uint32_t last;     /* highest number ever used */
+    int fd;           /* of the pack being written, or -1 */
+    uint32_t current; /* its number, 0 before the first */
+    uint64_t end;     /* bytes appended to it */
+    uint32_t last;    /* highest number ever used */
     bool sync_failed;
 
     pthread_mutex_t fd_lock; /* guards fds */
@@ -184,8 +184,8 @@ static int refuse_after_failed_sync(struct ramet_error *err)
                                  "everything acknowledged before is safe");
 }
 
-int ramet_packs_append(struct ramet_packs *packs, const struct iovec *records, size_t count,
-                       struct ramet_place *places, struct ramet_error *err)
+int ramet_packs_append(struct ramet_packs *packs, const struct iovec *records, size_t count, struct ramet_place *places,
+                       struct ramet_error *err)
 {
     if (packs->sync_failed)
         return refuse_after_failed_sync(err);
@@ -340,8 +340,8 @@ void ramet_packs_punch(struct ramet_packs *packs, const struct ramet_place *plac
     char path[PATH_MAX];
     path_of(packs, place->pack, path);
     _autoclose_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)place->offset,
-                            (off_t)place->size) < 0)
+    if (fd < 0 ||
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)place->offset, (off_t)place->size) < 0)
         ramet_debug("%s: no hole punched: %m", path);
 }
 

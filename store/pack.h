@@ -41,8 +41,8 @@ void ramet_packs_close(struct ramet_packs *packs);
 int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_count, struct ramet_error *err);
 
 /* Appends records one after the other and fills `places`. On failure nothing was appended. */
-int ramet_packs_append(struct ramet_packs *packs, const struct iovec *records, size_t count,
-                       struct ramet_place *places, struct ramet_error *err);
+int ramet_packs_append(struct ramet_packs *packs, const struct iovec *records, size_t count, struct ramet_place *places,
+                       struct ramet_error *err);
 int ramet_packs_sync(struct ramet_packs *packs, struct ramet_error *err);
 
 /* The pack written to last and the bytes appended to it so far; 0 when none was written to. */

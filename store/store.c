@@ -302,8 +302,8 @@ static int read_uncached(struct ramet_store *store, ramet_chunk chunk, size_t of
             return r;
         r = load_frame(store, frame, &place, pages, &slots, err);
         if (r == 0 && slot >= slots)
-            return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " holds %u pages, page %u was asked for",
-                                   frame, slots, slot);
+            return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " holds %u pages, page %u was asked for", frame,
+                                   slots, slot);
         if (r == 0) {
             memcpy(buf, pages + (size_t)slot * RAMET_PAGE_SIZE + offset, size);
             return 0;

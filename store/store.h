@@ -34,7 +34,7 @@ struct ramet_store_options {
 /* Makes the store when the directory is empty or missing. BUSY when another process has it open. */
 int ramet_store_open(const char *dir, const struct ramet_store_options *options, struct ramet_store **ret,
                      struct ramet_error *err);
-void ramet_store_close(struct ramet_store *store); /* no ingest may be open */
+void ramet_store_close(struct ramet_store *store);          /* no ingest may be open */
 struct ramet_kv *ramet_store_kv(struct ramet_store *store); /* borrowed; for records of the layers above */
 const char *ramet_store_dir(const struct ramet_store *store);
 

@@ -19,8 +19,8 @@ static void report(struct verify *v, uint64_t frame, const struct ramet_place *p
 {
     char line[700];
     if (place)
-        snprintf(line, sizeof line, "pack %08x at %" PRIu64 " (%u bytes): %s", place->pack, place->offset,
-                 place->size, what);
+        snprintf(line, sizeof line, "pack %08x at %" PRIu64 " (%u bytes): %s", place->pack, place->offset, place->size,
+                 what);
     else
         snprintf(line, sizeof line, "frame %" PRIu64 ": %s", frame, what);
     v->result.problems++;

@@ -4,11 +4,11 @@
  * terminal, its output and exit code become ours; a signal n gives 128 + n.
  */
 #include "base/cleanup.h"
+#include "base64.h"
 #include "cli.h"
 #include "commands.h"
 #include "json.h"
 #include "ramet.h"
-#include "base64.h"
 #include "wire.h"
 
 #include <errno.h>

@@ -12,9 +12,19 @@
 #define _autoclose_ _cleanup_(ramet_cleanup_close)
 
 /* Returns p's value and leaves NULL behind. */
-#define STEAL(p) ({ __typeof__(p) steal_value_ = (p); (p) = NULL; steal_value_; })
+#define STEAL(p)                                                                                                       \
+    ({                                                                                                                 \
+        __typeof__(p) steal_value_ = (p);                                                                              \
+        (p) = NULL;                                                                                                    \
+        steal_value_;                                                                                                  \
+    })
 /* Returns a descriptor and leaves -1 behind. */
-#define STEAL_FD(fd) ({ int steal_fd_ = (fd); (fd) = -1; steal_fd_; })
+#define STEAL_FD(fd)                                                                                                   \
+    ({                                                                                                                 \
+        int steal_fd_ = (fd);                                                                                          \
+        (fd) = -1;                                                                                                     \
+        steal_fd_;                                                                                                     \
+    })
 
 static inline void ramet_cleanup_free(void *p) { free(*(void **)p); }
 

@@ -5,14 +5,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-void ramet_put_le16(void *p, uint16_t v) { v = htole16(v); memcpy(p, &v, sizeof v); }
-void ramet_put_le32(void *p, uint32_t v) { v = htole32(v); memcpy(p, &v, sizeof v); }
-void ramet_put_le64(void *p, uint64_t v) { v = htole64(v); memcpy(p, &v, sizeof v); }
-void ramet_put_be64(void *p, uint64_t v) { v = htobe64(v); memcpy(p, &v, sizeof v); }
-uint16_t ramet_get_le16(const void *p) { uint16_t v; memcpy(&v, p, sizeof v); return le16toh(v); }
-uint32_t ramet_get_le32(const void *p) { uint32_t v; memcpy(&v, p, sizeof v); return le32toh(v); }
-uint64_t ramet_get_le64(const void *p) { uint64_t v; memcpy(&v, p, sizeof v); return le64toh(v); }
-uint64_t ramet_get_be64(const void *p) { uint64_t v; memcpy(&v, p, sizeof v); return be64toh(v); }
+void ramet_put_le16(void *p, uint16_t v)
+{
+    v = htole16(v);
+    memcpy(p, &v, sizeof v);
+}
+void ramet_put_le32(void *p, uint32_t v)
+{
+    v = htole32(v);
+    memcpy(p, &v, sizeof v);
+}
+void ramet_put_le64(void *p, uint64_t v)
+{
+    v = htole64(v);
+    memcpy(p, &v, sizeof v);
+}
+void ramet_put_be64(void *p, uint64_t v)
+{
+    v = htobe64(v);
+    memcpy(p, &v, sizeof v);
+}
+uint16_t ramet_get_le16(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return le16toh(v);
+}
+uint32_t ramet_get_le32(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return le32toh(v);
+}
+uint64_t ramet_get_le64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
+}
+uint64_t ramet_get_be64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return be64toh(v);
+}
 
 void ramet_buf_free(struct ramet_buf *buf)
 {

@@ -34,9 +34,9 @@ enum ramet_code {
 };
 
 struct ramet_error {
-    int code;      /* enum ramet_code, RAMET_OK when unset */
-    int os_errno;  /* errno behind it, or 0 */
-    char msg[512]; /* names the thing */
+    int code;       /* enum ramet_code, RAMET_OK when unset */
+    int os_errno;   /* errno behind it, or 0 */
+    char msg[512];  /* names the thing */
     char hint[256]; /* the remedy, or "" */
 };
 
@@ -45,16 +45,13 @@ int ramet_error_set(struct ramet_error *err, enum ramet_code code, const char *f
     __attribute__((format(printf, 3, 4)));
 
 /* As ramet_error_set, the code and ": strerror" taken from os_errno (ENOSPC gives RAMET_NO_SPACE, ...). */
-int ramet_error_os(struct ramet_error *err, int os_errno, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+int ramet_error_os(struct ramet_error *err, int os_errno, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Adds the remedy to an error already set; returns its negative code. */
-int ramet_error_hint(struct ramet_error *err, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+int ramet_error_hint(struct ramet_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "what: " before the message of an error already set; returns its negative code. */
-int ramet_error_prefix(struct ramet_error *err, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+int ramet_error_prefix(struct ramet_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The one table: negative or positive code to errno (for FUSE), HTTP status, CLI exit code, stable name. */
 int ramet_code_errno(int code);

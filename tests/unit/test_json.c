@@ -5,8 +5,8 @@
  */
 #include "base/cleanup.h"
 #include "base/error.h"
-#include "json.h"
 #include "base64.h"
+#include "json.h"
 #include "wire.h"
 
 #include <setjmp.h>

@@ -113,7 +113,7 @@ static void read_exactly(const char *ref, const char *image)
     struct stat st;
     uint8_t *all = malloc(size + 1);
     int fd = must_open(O_RDONLY, "snapshots", ref, image);
-    need(fstat(fd, &st) == 0 && (uint64_t)st.st_size == size && (st.st_mode & 07777) == 0444);
+    need(fstat(fd, &st) == 0 && (uint64_t)st.st_size == size && (st.st_mode & 07777) == 0400);
     need(all && read(fd, all, size + 1) == (ssize_t)size && pattern_same(seed, 0, all, size));
     need(read(fd, all, 1) == 0);
     need(pread(fd, all, 10, (off_t)size + 5) == 0);

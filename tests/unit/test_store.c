@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The chunk store: what goes in comes out, equal pages are stored once, nothing uncommitted survives, nothing corrupt is served. */
+/* The chunk store: what goes in comes out, equal pages are stored once, nothing uncommitted survives, nothing corrupt
+ * is served. */
 #include "testing.h"
 
 #include "base/file.h"

@@ -27,10 +27,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,10 +180,7 @@ VISIBLE int ramet_open64(const char *path, int flags, ...) __asm__("open64");
 VISIBLE int ramet_open_2(const char *path, int flags) __asm__("__open_2");
 VISIBLE int ramet_open64_2(const char *path, int flags) __asm__("__open64_2");
 
-static mode_t mode_of(int flags, va_list ap)
-{
-    return flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
-}
+static mode_t mode_of(int flags, va_list ap) { return flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0; }
 
 int ramet_open(const char *path, int flags, ...)
 {
