@@ -38,7 +38,7 @@ struct ramet_json *ramet_json_object(void) { return out(json_object()); }
 struct ramet_json *ramet_json_array(void) { return out(json_array()); }
 struct ramet_json *ramet_json_copy(const struct ramet_json *value) { return out(json_deep_copy(cin(value))); }
 
-/* Guest output may hold any bytes: what is not UTF-8 is replaced, never refused. */
+/* A string that is not UTF-8 has its non-ASCII bytes replaced, never refused; bytes that matter go as base64. */
 struct ramet_json *ramet_json_string(const char *s)
 {
     json_t *value = json_string(s);

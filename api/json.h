@@ -4,9 +4,9 @@
  *
  * Ownership: constructors and parse return a value the caller frees; *_set and
  * *_append take over the child, also when they fail; getters return borrowed
- * values. An allocation failure while building is remembered by the text being
- * NULL in ramet_json_text, so builders need no check at each step: NULL parents
- * and children are accepted and poison the result.
+ * values. NULL parents and children are accepted, so builders need no check at each
+ * step: a child that could not be allocated becomes null, or is left out of an array,
+ * and the text of a NULL value is NULL.
  * Thread-safety: a value belongs to one thread at a time.
  */
 #ifndef RAMET_API_JSON_H
