@@ -8,9 +8,11 @@
 
 #include "base/cleanup.h"
 
+#include <dirent.h>
 #include <rocksdb/c.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *const family_names[RAMET_KV_FAMILY_COUNT] = {
     [RAMET_KV_META] = "default",        [RAMET_KV_INDEX] = "index", [RAMET_KV_FRAMES] = "frames",
@@ -20,6 +22,7 @@ static const char *const family_names[RAMET_KV_FAMILY_COUNT] = {
 enum { block_cache_bytes = 32 << 20, write_buffer_bytes = 16 << 20, get_many_max = 512 };
 
 struct ramet_kv {
+    char *dir;
     rocksdb_t *db;
     rocksdb_column_family_handle_t *families[RAMET_KV_FAMILY_COUNT];
     rocksdb_cache_t *cache;
@@ -79,8 +82,10 @@ static rocksdb_options_t *family_options(struct ramet_kv *kv, enum ramet_kv_fami
 int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *err)
 {
     struct ramet_kv *kv = calloc(1, sizeof *kv);
-    if (!kv)
+    if (!kv || !(kv->dir = strdup(dir))) {
+        free(kv);
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+    }
     kv->cache = rocksdb_cache_create_lru(block_cache_bytes);
     kv->read = rocksdb_readoptions_create();
     const rocksdb_options_t *options[RAMET_KV_FAMILY_COUNT];
@@ -112,6 +117,7 @@ void ramet_kv_close(struct ramet_kv *kv)
     }
     rocksdb_readoptions_destroy(kv->read);
     rocksdb_cache_destroy(kv->cache);
+    free(kv->dir);
     free(kv);
 }
 
@@ -246,10 +252,13 @@ void ramet_kv_iter_free(struct ramet_kv_iter *iter)
 uint64_t ramet_kv_disk_bytes(struct ramet_kv *kv)
 {
     uint64_t total = 0;
-    for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++) {
-        uint64_t bytes = 0;
-        if (rocksdb_property_int_cf(kv->db, kv->families[i], "rocksdb.total-sst-files-size", &bytes) == 0)
-            total += bytes;
+    DIR *dir = opendir(kv->dir);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        struct stat st;
+        if (fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
+            total += (uint64_t)st.st_blocks * 512;
     }
+    if (dir)
+        closedir(dir);
     return total;
 }

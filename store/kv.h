@@ -56,6 +56,6 @@ bool ramet_kv_iter_next(struct ramet_kv_iter *iter, const void **ret_key, size_t
 int ramet_kv_iter_status(struct ramet_kv_iter *iter, struct ramet_error *err);
 void ramet_kv_iter_free(struct ramet_kv_iter *iter);
 
-uint64_t ramet_kv_disk_bytes(struct ramet_kv *kv); /* tables on disk, the log not counted */
+uint64_t ramet_kv_disk_bytes(struct ramet_kv *kv); /* blocks of all its files, the write-ahead log among them */
 
 #endif
