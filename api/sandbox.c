@@ -201,7 +201,7 @@ static int sandbox_new(struct ramet_service *service, struct ramet_branch *branc
 
 int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branch, struct ramet_error *err)
 {
-    struct ramet_sandbox *sandbox;
+    struct ramet_sandbox *sandbox = NULL;
     int r = sandbox_new(service, branch, &sandbox, err);
     if (r < 0)
         return r;
@@ -351,7 +351,7 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
                                            .memory_bytes = plan->memory_bytes,
                                            .cpus = plan->cpus};
     _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;
-    struct ramet_sandbox *sandbox;
+    struct ramet_sandbox *sandbox = NULL;
     int r = ramet_catalog_branch_new(service->catalog, &request, plan->base, &branch, err);
     if (r < 0)
         return r;

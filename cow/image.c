@@ -330,7 +330,7 @@ static int put_layers(struct backing **chain, size_t layers, struct putter *putt
     for (uint64_t page = 0; r == 0; page++) {
         struct ramet_layer *newest = NULL;
         uint64_t first = UINT64_MAX;
-        uint8_t *bytes;
+        uint8_t *bytes = NULL;
         for (size_t i = 0; i < layers; i++) {
             uint64_t next = ramet_layer_next(chain[i]->layer, page);
             if (next < first) {
@@ -398,7 +398,7 @@ int ramet_image_put_file(struct ramet_store *store, struct ramet_ingest *ingest,
         off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
         uint64_t end = hole < 0 ? size_bytes : (uint64_t)hole;
         for (; r == 0 && offset < end && offset < size_bytes; offset += RAMET_PAGE_SIZE) {
-            uint8_t *bytes;
+            uint8_t *bytes = NULL;
             uint64_t left = size_bytes - offset;
             size_t some = left < RAMET_PAGE_SIZE ? (size_t)left : RAMET_PAGE_SIZE;
             if ((r = putter_next(&putter, offset / RAMET_PAGE_SIZE, &bytes, err)) < 0)

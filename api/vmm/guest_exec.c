@@ -164,7 +164,7 @@ int ramet_agent_exec(struct ramet_agent *agent, const char *const *argv, const c
 {
     uint64_t deadline_us = ramet_deadline_us(timeout_ms);
     _cleanup_(ramet_json_cleanup) struct ramet_json *arguments = ramet_json_object(), *status = NULL;
-    int64_t pid;
+    int64_t pid = 0;
     int r = build_arguments(arguments, argv, env, input, input_size, err);
     if (r == 0)
         r = start(agent, arguments, deadline_us, &pid, err);
