@@ -183,28 +183,29 @@ void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, struct ramet_sandbox_
 
 /* --- starting --- */
 
-static int sandbox_new(struct ramet_service *service, struct ramet_branch *branch, struct ramet_sandbox **ret,
-                       struct ramet_error *err)
+/* NULL and the error set when memory ran out. */
+static struct ramet_sandbox *sandbox_new(struct ramet_service *service, struct ramet_branch *branch,
+                                         struct ramet_error *err)
 {
     struct ramet_sandbox *sandbox = calloc(1, sizeof *sandbox);
-    if (!sandbox)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for sandbox %s", branch->name);
+    if (!sandbox) {
+        ramet_error_set(err, RAMET_NO_MEMORY, "no memory for sandbox %s", branch->name);
+        return NULL;
+    }
     atomic_init(&sandbox->refs, 1);
     sandbox->service = service;
     atomic_fetch_add(&branch->refs, 1);
     sandbox->branch = branch;
     pthread_mutex_init(&sandbox->op, NULL);
     pthread_rwlock_init(&sandbox->vm_lock, NULL);
-    *ret = sandbox;
-    return 0;
+    return sandbox;
 }
 
 int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branch, struct ramet_error *err)
 {
-    struct ramet_sandbox *sandbox = NULL;
-    int r = sandbox_new(service, branch, &sandbox, err);
-    if (r < 0)
-        return r;
+    struct ramet_sandbox *sandbox = sandbox_new(service, branch, err);
+    if (!sandbox)
+        return -RAMET_NO_MEMORY;
     ramet_branch_bases(branch, sandbox->lineage, NULL);
     ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_LOST, "the daemon ended while it ran");
     list_add(sandbox);
@@ -351,14 +352,14 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
                                            .memory_bytes = plan->memory_bytes,
                                            .cpus = plan->cpus};
     _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;
-    struct ramet_sandbox *sandbox = NULL;
     int r = ramet_catalog_branch_new(service->catalog, &request, plan->base, &branch, err);
     if (r < 0)
         return r;
     ramet_mount_branch_changed(service->mount, branch->name);
-    if ((r = sandbox_new(service, branch, &sandbox, err)) < 0) {
+    struct ramet_sandbox *sandbox = sandbox_new(service, branch, err);
+    if (!sandbox) {
         ramet_catalog_branch_remove(service->catalog, branch, NULL);
-        return r;
+        return -RAMET_NO_MEMORY;
     }
     sandbox->base = ramet_snapshot_ref(plan->base);
     memcpy(sandbox->lineage, plan->base->id, sizeof sandbox->lineage);
