@@ -75,11 +75,6 @@ void ramet_json_set_i64(struct ramet_json *object, const char *key, int64_t v)
     json_object_set_new(in(object), key, json_integer(v));
 }
 
-void ramet_json_set_real(struct ramet_json *object, const char *key, double v)
-{
-    json_object_set_new(in(object), key, json_real(v));
-}
-
 void ramet_json_set_bool(struct ramet_json *object, const char *key, bool v)
 {
     json_object_set_new(in(object), key, json_boolean(v));

@@ -38,7 +38,6 @@ void ramet_json_set(struct ramet_json *object, const char *key, struct ramet_jso
 void ramet_json_set_string(struct ramet_json *object, const char *key, const char *s); /* NULL gives null */
 void ramet_json_set_u64(struct ramet_json *object, const char *key, uint64_t v);       /* above 2^63-1: as that */
 void ramet_json_set_i64(struct ramet_json *object, const char *key, int64_t v);
-void ramet_json_set_real(struct ramet_json *object, const char *key, double v);
 void ramet_json_set_bool(struct ramet_json *object, const char *key, bool v);
 void ramet_json_append(struct ramet_json *array, struct ramet_json *child);
 

@@ -23,7 +23,6 @@ int ramet_layer_new_packed(int fd, uint64_t *pages, size_t count, struct ramet_l
 /* Takes over `fd` and `bitmap` (malloc'd, one bit a page) in every case. */
 int ramet_layer_new_spread(int fd, uint64_t *bitmap, uint64_t page_count, struct ramet_layer **ret,
                            struct ramet_error *err);
-struct ramet_layer *ramet_layer_ref(struct ramet_layer *layer);
 void ramet_layer_unref(struct ramet_layer *layer);
 
 bool ramet_layer_has(const struct ramet_layer *layer, uint64_t page);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 enum { depth = 32, run_vectors = 128 };
@@ -43,8 +44,6 @@ void ramet_uring_free(struct ramet_uring *uring)
         io_uring_queue_exit(&uring->ring);
     free(uring);
 }
-
-bool ramet_uring_active(const struct ramet_uring *uring) { return uring->active; }
 
 static struct run next_run(const struct iovec *vectors, size_t count, uint64_t offset)
 {

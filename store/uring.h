@@ -11,7 +11,6 @@
 
 #include "base/error.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -19,7 +18,6 @@ struct ramet_uring;
 
 struct ramet_uring *ramet_uring_new(void); /* NULL when memory ran out */
 void ramet_uring_free(struct ramet_uring *uring);
-bool ramet_uring_active(const struct ramet_uring *uring); /* false: the fallback is in use */
 
 /* Writes all vectors one after the other from `offset`; returns when every byte was taken. */
 int ramet_uring_write(struct ramet_uring *uring, int fd, const char *name, const struct iovec *vectors, size_t count,
