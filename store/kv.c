@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <rocksdb/c.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,6 +28,7 @@ struct ramet_kv {
     rocksdb_column_family_handle_t *families[RAMET_KV_FAMILY_COUNT];
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read;
+    _Atomic bool write_failed; /* whether the batch is there is not known, and RocksDB may abort on another */
 };
 
 struct ramet_kv_batch {
@@ -194,15 +196,30 @@ void ramet_kv_delete(struct ramet_kv_batch *batch, enum ramet_kv_family family, 
     rocksdb_writebatch_delete_cf(batch->batch, batch->kv->families[family], key, key_size);
 }
 
+int ramet_kv_writable(const struct ramet_kv *kv, struct ramet_error *err)
+{
+    if (!atomic_load(&kv->write_failed))
+        return 0;
+    ramet_error_set(err, RAMET_IO, "an earlier write to the index failed; the store takes no more writes");
+    ramet_error_hint(err, "check the disk and its free space, then restart the daemon: "
+                          "everything acknowledged before is safe");
+    return -RAMET_IO;
+}
+
 int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync, struct ramet_error *err)
 {
     char *text = NULL;
+    int r = ramet_kv_writable(kv, err);
+    if (r < 0)
+        return r;
     rocksdb_writeoptions_t *options = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(options, sync);
     rocksdb_write(kv->db, options, batch->batch, &text);
     rocksdb_writeoptions_destroy(options);
-    if (text)
+    if (text) {
+        atomic_store(&kv->write_failed, true);
         return fail(text, "cannot write the index", err);
+    }
     rocksdb_writebatch_clear(batch->batch);
     return 0;
 }
