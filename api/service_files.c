@@ -6,6 +6,7 @@
  */
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "image_file.h"
 #include "mount.h"
 #include "program.h"
 #include "service_private.h"
@@ -82,7 +83,7 @@ static int import_file(struct ramet_service *service, struct ramet_ingest *inges
         return 0;
     int r = open_source(service, path, strcmp(name, "disk0") == 0, &fd, &size, err);
     if (r == 0)
-        r = ramet_image_put_file(service->store, ingest, fd, path, size, &map, err);
+        r = ramet_image_put_file(service->store, ingest, fd, path, size, NULL, &map, err);
     if (r == 0)
         r = ramet_image_new_stored(ramet_catalog_images(service->catalog), size, map.root, &image, err);
     if (r == 0)
@@ -108,7 +109,7 @@ static int import_files(struct ramet_service *service, const struct ramet_import
     if (r == 0)
         r = ramet_ingest_stored_bytes(ingest, &stored, err);
     atomic_store(&snapshot->stored_bytes, stored);
-    return r == 0 ? ramet_ingest_commit(ingest, NULL, err) : r;
+    return r;
 }
 
 /* Makes the imported snapshot visible and durable. The ingest is still open: nothing it put can be collected. */

@@ -114,7 +114,7 @@ static int write_record_locked(struct ramet_branch *branch, struct ramet_error *
     if (r == 0) {
         ramet_kv_put(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id), buf.data, buf.size);
         ramet_serials_put(catalog, batch);
-        r = ramet_kv_write(kv, batch, true, err);
+        r = ramet_store_write(catalog->store, batch, err);
     }
     return r;
 }
@@ -383,7 +383,7 @@ int ramet_catalog_branch_remove(struct ramet_catalog *catalog, struct ramet_bran
         return ramet_error_set(err, RAMET_NOT_FOUND, "branch \"%s\" is removed already", branch->name);
     }
     ramet_kv_delete(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id));
-    int r = ramet_kv_write(kv, batch, true, err);
+    int r = ramet_store_write(catalog->store, batch, err);
     pthread_mutex_unlock(&catalog->record_lock);
     dir_of(catalog, branch->id, dir);
     if (r == 0)

@@ -10,7 +10,80 @@
 #include <threads.h>
 #include <zstd.h>
 
-enum { magic = 0x52464d52 /* "RMFR" */, version = 1, codec_plain = 0, codec_zstd = 1 };
+enum { magic = 0x52464d52 /* "RMFR" */, version = 2, codec_plain = 0, codec_zstd = 1 };
+
+/* --- in memory --- */
+
+/* Bytes of the unpacked payload: the bases of a delta frame, then the pages. */
+static size_t plain_bytes(uint16_t slots, uint8_t flags)
+{
+    return ramet_slot_count(slots) * (RAMET_PAGE_SIZE + (flags & RAMET_FRAME_DELTA ? sizeof(ramet_chunk) : 0));
+}
+
+struct ramet_frame *ramet_frame_new(uint64_t number, uint16_t slots, uint8_t kind, uint8_t flags)
+{
+    struct ramet_frame *frame = malloc(sizeof *frame + plain_bytes(slots, flags));
+    if (!frame)
+        return NULL;
+    bool delta = flags & RAMET_FRAME_DELTA;
+    *frame = (struct ramet_frame){.number = number, .slots = slots, .kind = kind, .flags = flags};
+    atomic_init(&frame->refs, 1);
+    frame->bases = delta ? (ramet_chunk *)(void *)frame->bytes : NULL;
+    frame->pages = frame->bytes + (delta ? ramet_slot_count(slots) * sizeof(ramet_chunk) : 0);
+    return frame;
+}
+
+struct ramet_frame *ramet_frame_ref(struct ramet_frame *frame)
+{
+    atomic_fetch_add_explicit(&frame->refs, 1, memory_order_relaxed);
+    return frame;
+}
+
+void ramet_frame_unref(struct ramet_frame *frame)
+{
+    if (frame && atomic_fetch_sub(&frame->refs, 1) == 1)
+        free(frame);
+}
+
+void ramet_frame_cleanup(struct ramet_frame **frame) { ramet_frame_unref(*frame); }
+
+size_t ramet_frame_bytes(const struct ramet_frame *frame)
+{
+    return sizeof *frame + plain_bytes(frame->slots, frame->flags);
+}
+
+/* Position of a slot among those held. */
+static unsigned position(uint16_t slots, unsigned slot)
+{
+    return (unsigned)__builtin_popcount(slots & ((1u << slot) - 1));
+}
+
+const uint8_t *ramet_frame_page(const struct ramet_frame *frame, unsigned slot, ramet_chunk *ret_base)
+{
+    if (!(frame->slots & 1u << slot))
+        return NULL;
+    unsigned at = position(frame->slots, slot);
+    *ret_base = frame->bases ? frame->bases[at] : RAMET_CHUNK_ZERO;
+    return frame->pages + (size_t)at * RAMET_PAGE_SIZE;
+}
+
+struct ramet_frame *ramet_frame_trim(const struct ramet_frame *frame, uint16_t keep)
+{
+    struct ramet_frame *trimmed = ramet_frame_new(frame->number, keep, frame->kind, frame->flags);
+    unsigned to = 0;
+    for (unsigned slot = 0; trimmed && slot < RAMET_FRAME_SLOTS; slot++) {
+        if (!(keep & 1u << slot))
+            continue;
+        ramet_chunk base;
+        memcpy(trimmed->pages + (size_t)to * RAMET_PAGE_SIZE, ramet_frame_page(frame, slot, &base), RAMET_PAGE_SIZE);
+        if (trimmed->bases)
+            trimmed->bases[to] = base;
+        to++;
+    }
+    return trimmed;
+}
+
+/* --- on disk --- */
 
 /* zstd contexts are costly to make: one pair a thread, freed when it ends. */
 struct contexts {
@@ -48,29 +121,37 @@ static struct contexts *contexts_get(void)
     return contexts;
 }
 
-int ramet_frame_encode(uint64_t number, const void *pages, unsigned slots, int level, void *record, size_t *ret_size,
+/* Compresses the payload to `to`; what does not shrink is kept plain. */
+static int pack_payload(ZSTD_CCtx *context, const struct ramet_frame *frame, int level, uint8_t *to, size_t *ret_size)
+{
+    size_t plain = plain_bytes(frame->slots, frame->flags);
+    size_t size = ZSTD_compressCCtx(context, to, plain - 1, frame->bytes, plain, level);
+    bool packed = !ZSTD_isError(size);
+    if (!packed)
+        memcpy(to, frame->bytes, plain);
+    *ret_size = packed ? size : plain;
+    return packed ? codec_zstd : codec_plain;
+}
+
+int ramet_frame_encode(const struct ramet_frame *frame, int level, void *record, size_t *ret_size,
                        struct ramet_error *err)
 {
+    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bases are written as they lie in memory");
     struct contexts *contexts = contexts_get();
     if (!contexts)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to compress");
     uint8_t *p = record;
-    size_t plain = (size_t)slots * RAMET_PAGE_SIZE;
-    /* Room of one byte less than the plain size: what does not shrink is kept plain. */
-    size_t size = ZSTD_compressCCtx(contexts->c, p + RAMET_FRAME_HEADER, plain - 1, pages, plain, level);
-    int codec = codec_zstd;
-    if (ZSTD_isError(size)) {
-        memcpy(p + RAMET_FRAME_HEADER, pages, plain);
-        size = plain;
-        codec = codec_plain;
-    }
+    size_t size;
+    int codec = pack_payload(contexts->c, frame, level, p + RAMET_FRAME_HEADER, &size);
     ramet_put_le32(p, magic);
     p[4] = version;
     p[5] = (uint8_t)codec;
-    ramet_put_le16(p + 6, (uint16_t)slots);
-    ramet_put_le64(p + 8, number);
-    ramet_put_le32(p + 16, (uint32_t)size);
-    ramet_put_le32(p + 20, 0);
+    p[6] = frame->kind;
+    p[7] = frame->flags;
+    ramet_put_le64(p + 8, frame->number);
+    ramet_put_le16(p + 16, frame->slots);
+    ramet_put_le16(p + 18, 0);
+    ramet_put_le32(p + 20, (uint32_t)size);
     ramet_put_le64(p + 24, ramet_checksum(p, 24, p + RAMET_FRAME_HEADER, size));
     *ret_size = RAMET_FRAME_HEADER + size;
     return 0;
@@ -80,39 +161,56 @@ int ramet_frame_peek(const void *header, struct ramet_frame_info *ret, struct ra
 {
     const uint8_t *p = header;
     struct ramet_frame_info info = {.number = ramet_get_le64(p + 8),
-                                    .slots = ramet_get_le16(p + 6),
+                                    .slots = ramet_get_le16(p + 16),
                                     .codec = p[5],
-                                    .payload_size = ramet_get_le32(p + 16)};
-    if (ramet_get_le32(p) != magic || p[4] != version || info.codec > codec_zstd || info.slots < 1 ||
-        info.slots > RAMET_FRAME_SLOTS || info.payload_size > info.slots * RAMET_PAGE_SIZE ||
-        ramet_get_le32(p + 20) != 0)
+                                    .kind = p[6],
+                                    .flags = p[7],
+                                    .payload_size = ramet_get_le32(p + 20)};
+    if (ramet_get_le32(p) != magic || p[4] != version || info.codec > codec_zstd || info.slots == 0 ||
+        info.kind > RAMET_CHUNK_NODE || info.flags > (RAMET_FRAME_DELTA | RAMET_FRAME_COLD) ||
+        info.payload_size > plain_bytes(info.slots, info.flags) || ramet_get_le16(p + 18) != 0)
         return ramet_error_set(err, RAMET_CORRUPT, "no frame header");
     *ret = info;
     return 0;
 }
 
-int ramet_frame_decode(const void *record, size_t size, uint64_t number, void *pages, unsigned *ret_slots,
+/* Unpacks a payload whose checksum was right. */
+static int unpack_payload(const struct ramet_frame_info *info, const uint8_t *payload, struct ramet_frame *frame,
+                          struct ramet_error *err)
+{
+    size_t plain = plain_bytes(info->slots, info->flags);
+    if (info->codec == codec_plain) {
+        if (info->payload_size != plain)
+            return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " has a wrong size", info->number);
+        memcpy(frame->bytes, payload, plain);
+        return 0;
+    }
+    struct contexts *contexts = contexts_get();
+    if (!contexts)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to decompress");
+    size_t got = ZSTD_decompressDCtx(contexts->d, frame->bytes, plain, payload, info->payload_size);
+    if (ZSTD_isError(got) || got != plain)
+        return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " does not decompress", info->number);
+    return 0;
+}
+
+int ramet_frame_decode(const void *record, size_t size, uint64_t number, struct ramet_frame **ret,
                        struct ramet_error *err)
 {
     const uint8_t *p = record;
     struct ramet_frame_info info;
-    if (size < RAMET_FRAME_HEADER || ramet_frame_peek(p, &info, err) < 0 || info.number != number ||
+    if (size < RAMET_FRAME_HEADER || ramet_frame_peek(p, &info, err) < 0 || (number && info.number != number) ||
         size != RAMET_FRAME_HEADER + (size_t)info.payload_size ||
         ramet_get_le64(p + 24) != ramet_checksum(p, 24, p + RAMET_FRAME_HEADER, info.payload_size))
         return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " fails its checksum", number);
-    size_t plain = (size_t)info.slots * RAMET_PAGE_SIZE;
-    if (info.codec == codec_plain) {
-        if (info.payload_size != plain)
-            return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " has a wrong size", number);
-        memcpy(pages, p + RAMET_FRAME_HEADER, plain);
-    } else {
-        struct contexts *contexts = contexts_get();
-        if (!contexts)
-            return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to decompress");
-        size_t got = ZSTD_decompressDCtx(contexts->d, pages, plain, p + RAMET_FRAME_HEADER, info.payload_size);
-        if (ZSTD_isError(got) || got != plain)
-            return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " does not decompress", number);
+    struct ramet_frame *frame = ramet_frame_new(info.number, info.slots, info.kind, info.flags);
+    if (!frame)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a frame");
+    int r = unpack_payload(&info, p + RAMET_FRAME_HEADER, frame, err);
+    if (r < 0) {
+        ramet_frame_unref(frame);
+        return r;
     }
-    *ret_slots = info.slots;
+    *ret = frame;
     return 0;
 }

@@ -7,6 +7,7 @@
 #include "kv.h"
 
 #include "base/cleanup.h"
+#include "journal.h"
 
 #include <dirent.h>
 #include <rocksdb/c.h>
@@ -32,6 +33,7 @@ struct ramet_kv {
 struct ramet_kv_batch {
     rocksdb_writebatch_t *batch;
     struct ramet_kv *kv;
+    struct ramet_buf journal; /* entries of journaled families */
 };
 
 struct ramet_kv_iter {
@@ -178,6 +180,7 @@ void ramet_kv_batch_free(struct ramet_kv_batch *batch)
     if (!batch)
         return;
     rocksdb_writebatch_destroy(batch->batch);
+    ramet_buf_free(&batch->journal);
     free(batch);
 }
 
@@ -187,12 +190,18 @@ void ramet_kv_put(struct ramet_kv_batch *batch, enum ramet_kv_family family, con
                   const void *value, size_t value_size)
 {
     rocksdb_writebatch_put_cf(batch->batch, batch->kv->families[family], key, key_size, value, value_size);
+    if (ramet_kv_is_journaled(family))
+        ramet_journal_note(&batch->journal, family, key, key_size, value, value_size);
 }
 
 void ramet_kv_delete(struct ramet_kv_batch *batch, enum ramet_kv_family family, const void *key, size_t key_size)
 {
     rocksdb_writebatch_delete_cf(batch->batch, batch->kv->families[family], key, key_size);
+    if (ramet_kv_is_journaled(family))
+        ramet_journal_note(&batch->journal, family, key, key_size, NULL, 0);
 }
+
+struct ramet_buf *ramet_kv_batch_journal(struct ramet_kv_batch *batch) { return &batch->journal; }
 
 int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync, struct ramet_error *err)
 {
@@ -204,6 +213,7 @@ int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync,
     if (text)
         return fail(text, "cannot write the index", err);
     rocksdb_writebatch_clear(batch->batch);
+    batch->journal.size = 0;
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #ifndef RAMET_STORE_KV_H
 #define RAMET_STORE_KV_H
 
+#include "base/codec.h"
 #include "base/error.h"
 
 #include <stdbool.h>
@@ -44,6 +45,13 @@ void ramet_kv_batch_cleanup(struct ramet_kv_batch **batch); /* for _cleanup_ */
 void ramet_kv_put(struct ramet_kv_batch *batch, enum ramet_kv_family family, const void *key, size_t key_size,
                   const void *value, size_t value_size);
 void ramet_kv_delete(struct ramet_kv_batch *batch, enum ramet_kv_family family, const void *key, size_t key_size);
+/* Families whose records also go into the packs' journal: those of the layers above. */
+static inline bool ramet_kv_is_journaled(enum ramet_kv_family family)
+{
+    return family == RAMET_KV_SNAPSHOTS || family == RAMET_KV_REFS || family == RAMET_KV_BRANCHES;
+}
+/* The batch's journal entries so far (journal.h); borrowed, empty after a write. */
+struct ramet_buf *ramet_kv_batch_journal(struct ramet_kv_batch *batch);
 /* All or nothing; durable when it returns if `sync`. The batch is empty afterwards. */
 int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync, struct ramet_error *err);
 

@@ -367,6 +367,14 @@ int ramet_packs_remove(struct ramet_packs *packs, uint32_t pack, struct ramet_er
     return 0;
 }
 
+uint64_t ramet_packs_allocated(struct ramet_packs *packs, uint32_t pack)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    path_of(packs, pack, path);
+    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
 uint64_t ramet_packs_disk_bytes(struct ramet_packs *packs, uint32_t *ret_count)
 {
     _autofree_ uint32_t *numbers = NULL;
@@ -374,13 +382,8 @@ uint64_t ramet_packs_disk_bytes(struct ramet_packs *packs, uint32_t *ret_count)
     uint64_t bytes = 0;
     if (ramet_packs_list(packs, &numbers, &count, NULL) < 0)
         count = 0;
-    for (size_t i = 0; i < count; i++) {
-        char path[PATH_MAX];
-        struct stat st;
-        path_of(packs, numbers[i], path);
-        if (stat(path, &st) == 0)
-            bytes += (uint64_t)st.st_blocks * 512;
-    }
+    for (size_t i = 0; i < count; i++)
+        bytes += ramet_packs_allocated(packs, numbers[i]);
     *ret_count = (uint32_t)count;
     return bytes;
 }

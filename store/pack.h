@@ -66,8 +66,12 @@ int ramet_packs_cut(struct ramet_packs *packs, uint32_t pack, uint64_t size, str
 void ramet_packs_punch(struct ramet_packs *packs, const struct ramet_place *place);
 int ramet_packs_remove(struct ramet_packs *packs, uint32_t pack, struct ramet_error *err);
 
+/* Space a pack really takes; 0 when there is no such pack. */
+uint64_t ramet_packs_allocated(struct ramet_packs *packs, uint32_t pack);
 uint64_t ramet_packs_disk_bytes(struct ramet_packs *packs, uint32_t *ret_count); /* blocks really used */
 
 #define RAMET_PACK_HEADER 64
+/* A pack still written to is left alone while it is smaller. */
+#define RAMET_PACK_WORTH_COMPACTING (1 << 20)
 
 #endif

@@ -27,14 +27,14 @@ static void report(struct verify *v, uint64_t frame, const struct ramet_place *p
     v->problem(v->ctx, frame, line);
 }
 
-static void verify_frame(struct verify *v, uint64_t frame, unsigned slots, struct ramet_place place)
+static void verify_frame(struct verify *v, uint64_t frame, uint16_t slots, struct ramet_place place)
 {
-    uint8_t record[RAMET_FRAME_RECORD_MAX], pages[RAMET_FRAME_MAX_BYTES];
+    uint8_t record[RAMET_FRAME_RECORD_MAX];
+    _cleanup_(ramet_frame_cleanup) struct ramet_frame *found = NULL;
     struct ramet_error err = {0};
-    unsigned found = 0;
     int r = ramet_packs_read(v->store->packs, &place, record, &err);
     if (r == 0)
-        r = ramet_frame_decode(record, place.size, frame, pages, &found, &err);
+        r = ramet_frame_decode(record, place.size, frame, &found, &err);
     struct ramet_place now;
     if (r < 0 && ramet_store_place(v->store, frame, &now, NULL) < 0)
         return; /* freed since it was listed */
@@ -43,10 +43,10 @@ static void verify_frame(struct verify *v, uint64_t frame, unsigned slots, struc
         return;
     }
     v->result.frames++;
-    v->result.chunks += slots;
+    v->result.chunks += ramet_slot_count(slots);
     if (r < 0)
         report(v, frame, &place, err.msg);
-    else if (found != slots)
+    else if (found->slots != slots)
         report(v, frame, &place, "the frame and its place record disagree");
 }
 
@@ -60,13 +60,12 @@ int ramet_store_verify(struct ramet_store *store, void (*problem)(void *ctx, uin
     const void *key, *value;
     size_t key_size, value_size;
     while (ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size)) {
-        unsigned slots;
-        struct ramet_place place;
+        struct ramet_place_record record;
         uint64_t frame = key_size == 8 ? ramet_get_be64(key) : 0;
-        if (ramet_place_decode(value, value_size, &slots, &place, NULL) < 0)
+        if (ramet_place_decode(value, value_size, &record, NULL) < 0)
             report(&v, frame, NULL, "its place record is damaged");
         else
-            verify_frame(&v, frame, slots, place);
+            verify_frame(&v, frame, record.slots, record.place);
     }
     int r = ramet_kv_iter_status(iter, err);
     ramet_kv_iter_free(iter);

@@ -53,7 +53,7 @@ static void put(struct fixture *f, const void *pages, size_t count, ramet_chunk 
 {
     struct ramet_ingest *ingest;
     check_ok(ramet_ingest_begin(f->store, &ingest, &err));
-    check_ok(ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, count, chunks, &err));
+    check_ok(ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, count, NULL, chunks, &err));
     check_ok(ramet_ingest_commit(ingest, NULL, &err));
     ramet_ingest_end(ingest);
 }
@@ -130,7 +130,7 @@ static void what_is_not_committed_leaves_nothing(void **state)
     ramet_chunk chunks[500];
     uint8_t *pages = make_pages(500);
     check_ok(ramet_ingest_begin(f->store, &ingest, &err));
-    check_ok(ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, 500, chunks, &err));
+    check_ok(ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, 500, NULL, chunks, &err));
     ramet_ingest_end(ingest);
     reopen(f);
     check_ok(ramet_store_stat(f->store, &stat, &err));
@@ -344,7 +344,7 @@ static void a_killed_writer_keeps_what_it_acknowledged(void **state)
                     memcpy((uint8_t *)pages + i, &v, 8);
                 }
                 if (ramet_ingest_begin(store, &ingest, NULL) < 0 ||
-                    ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, batch, chunks, NULL) < 0 ||
+                    ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, batch, NULL, chunks, NULL) < 0 ||
                     ramet_ingest_commit(ingest, NULL, NULL) < 0 ||
                     write(report[1], chunks, sizeof chunks) != sizeof chunks)
                     _exit(1);
