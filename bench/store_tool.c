@@ -8,11 +8,12 @@
  *     restore STORE NAME FILE                                   its image, synced
  *     reads STORE NAME [--count N] [--seed N] [--cold]          random pages that hold data
  *     direct FILE [--count N] [--seed N]                        the same of a bare file, O_DIRECT
- *     rm STORE NAME    gc STORE    stat STORE
+ *     rm STORE NAME    gc STORE    stat STORE    recompress STORE [--level N]
  */
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "catalog.h"
+#include "image_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +32,7 @@ struct bench {
     size_t count;
     uint64_t seed;
     bool cold;
+    int level;
 };
 
 static uint64_t now_ns(void)
@@ -58,9 +60,11 @@ static int publish(struct bench *bench, struct ramet_snapshot *snapshot, const c
     return r == 0 ? ramet_catalog_tag(bench->catalog, snapshot, tag, err) : r;
 }
 
-static int put_file(struct bench *bench, struct ramet_ingest *ingest, struct ramet_snapshot *snapshot, const char *path,
-                    struct ramet_error *err)
+static int put_file(struct bench *bench, struct ramet_ingest *ingest, struct ramet_snapshot *snapshot,
+                    const struct ramet_snapshot *parent, const char *path, struct ramet_error *err)
 {
+    struct ramet_image *before = parent ? ramet_snapshot_image(parent, bench->image) : NULL;
+    struct ramet_page_map base;
     struct stat st;
     struct ramet_page_map map;
     struct ramet_image *image;
@@ -69,7 +73,9 @@ static int put_file(struct bench *bench, struct ramet_ingest *ingest, struct ram
     if (fd < 0 || fstat(fd, &st) < 0)
         return ramet_error_os(err, errno, "cannot open %s", path);
     uint64_t size = (uint64_t)st.st_size;
-    int r = ramet_image_put_file(bench->store, ingest, fd, path, size, &map, err);
+    int r = before ? ramet_image_map(before, &base, err) : 0;
+    if (r == 0)
+        r = ramet_image_put_file(bench->store, ingest, fd, path, size, before ? &base : NULL, &map, err);
     if (r == 0)
         r = ramet_image_new_stored(ramet_catalog_images(bench->catalog), size, map.root, &image, err);
     if (r == 0)
@@ -78,7 +84,7 @@ static int put_file(struct bench *bench, struct ramet_ingest *ingest, struct ram
         r = ramet_ingest_stored_bytes(ingest, &stored, err);
     snapshot->memory_bytes = size;
     atomic_store(&snapshot->stored_bytes, stored);
-    return r == 0 ? ramet_ingest_commit(ingest, NULL, err) : r;
+    return r;
 }
 
 static int cmd_ingest(struct bench *bench, char **argv, struct ramet_error *err)
@@ -96,7 +102,7 @@ static int cmd_ingest(struct bench *bench, char **argv, struct ramet_error *err)
         return r;
     if (parent)
         memcpy(snapshot->parent, parent->id, sizeof snapshot->parent);
-    r = put_file(bench, ingest, snapshot, argv[1], err);
+    r = put_file(bench, ingest, snapshot, parent, argv[1], err);
     if (r == 0)
         r = publish(bench, snapshot, argv[0], err);
     ramet_ingest_end(ingest);
@@ -253,7 +259,20 @@ static int cmd_direct(struct bench *bench, char **argv, struct ramet_error *err)
     return 0;
 }
 
-/* --- gc, stat --- */
+/* --- gc, recompress, stat --- */
+
+static int cmd_recompress(struct bench *bench, char **argv, struct ramet_error *err)
+{
+    (void)argv;
+    struct ramet_recompress_options options = {.level = bench->level, .threads = ramet_store_threads(bench->store)};
+    struct ramet_recompress_result result;
+    int r = ramet_store_recompress(bench->store, &options, &result, err);
+    if (r == 0)
+        printf("{\"frames\": %" PRIu64 ", \"before_bytes\": %" PRIu64 ", \"after_bytes\": %" PRIu64
+               ", \"duration_us\": %" PRIu64 "}\n",
+               result.frames, result.before_bytes, result.after_bytes, result.duration_us);
+    return r;
+}
 
 static int cmd_gc(struct bench *bench, char **argv, struct ramet_error *err)
 {
@@ -285,15 +304,19 @@ static const struct command {
     const char *name;
     int args; /* the store or the file among them */
     int (*run)(struct bench *bench, char **argv, struct ramet_error *err);
-} commands[] = {{"ingest", 3, cmd_ingest}, {"restore", 3, cmd_restore}, {"reads", 2, cmd_reads},  {"rm", 2, cmd_rm},
-                {"gc", 1, cmd_gc},         {"stat", 1, cmd_stat},       {"direct", 1, cmd_direct}};
+} commands[] = {{"ingest", 3, cmd_ingest}, {"restore", 3, cmd_restore}, {"reads", 2, cmd_reads},
+                {"rm", 2, cmd_rm},         {"gc", 1, cmd_gc},           {"recompress", 1, cmd_recompress},
+                {"stat", 1, cmd_stat},     {"direct", 1, cmd_direct}};
 
 static const struct command *parse(struct bench *bench, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"parent", required_argument, NULL, 'p'}, {"image", required_argument, NULL, 'i'},
-        {"count", required_argument, NULL, 'n'},  {"seed", required_argument, NULL, 's'},
-        {"cold", no_argument, NULL, 'c'},         {0}};
+    static const struct option options[] = {{"parent", required_argument, NULL, 'p'},
+                                            {"image", required_argument, NULL, 'i'},
+                                            {"count", required_argument, NULL, 'n'},
+                                            {"seed", required_argument, NULL, 's'},
+                                            {"cold", no_argument, NULL, 'c'},
+                                            {"level", required_argument, NULL, 'l'},
+                                            {0}};
     *bench = (struct bench){.image = "memory", .count = 1000, .seed = 1};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (o) {
@@ -302,6 +325,7 @@ static const struct command *parse(struct bench *bench, int argc, char **argv)
         case 'n': bench->count = strtoull(optarg, NULL, 10); break;
         case 's': bench->seed = strtoull(optarg, NULL, 10); break;
         case 'c': bench->cold = true; break;
+        case 'l': bench->level = atoi(optarg); break;
         default: return NULL;
         }
     for (size_t i = 0; i < sizeof commands / sizeof *commands && optind < argc; i++)

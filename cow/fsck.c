@@ -76,10 +76,11 @@ static void check_snapshot(struct fsck *fsck, const struct ramet_snapshot *snaps
 int ramet_catalog_fsck(struct ramet_catalog *catalog, struct ramet_fsck_result *ret, struct ramet_error *err)
 {
     struct fsck fsck = {.catalog = catalog};
-    struct ramet_verify_result verified;
+    const struct ramet_scrub_options options = {.problem = damaged_frame, .ctx = &fsck};
+    struct ramet_scrub_state verified;
     struct ramet_snapshot **snapshots = NULL;
     size_t count = 0;
-    int r = ramet_store_verify(catalog->store, damaged_frame, &fsck, &verified, err);
+    int r = ramet_store_scrub(catalog->store, &options, &verified, err);
     if (r == 0)
         r = ramet_catalog_snapshots(catalog, &snapshots, &count, err);
     for (size_t i = 0; i < count && r == 0; i++)

@@ -146,7 +146,7 @@ static int append_journal(struct ramet_store *store, struct ramet_buf *entries, 
         return 0;
     _cleanup_(ramet_buf_free) struct ramet_buf record = {0};
     struct ramet_place place;
-    int r = ramet_journal_encode(entries, flags, &record, err);
+    int r = ramet_journal_encode(entries, flags, ramet_packs_key(store->packs), &record, err);
     if (r < 0)
         return r;
     r = ramet_packs_append(store->packs, &(struct iovec){record.data, record.size}, 1, &place, err);

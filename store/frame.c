@@ -10,7 +10,7 @@
 #include <threads.h>
 #include <zstd.h>
 
-enum { magic = 0x52464d52 /* "RMFR" */, version = 2, codec_plain = 0, codec_zstd = 1 };
+enum { magic = 0x52464d52 /* "RMFR" */, version = 2, codec_plain = 0, codec_zstd = 1, checksum_offset = 24 };
 
 /* --- in memory --- */
 
@@ -133,7 +133,16 @@ static int pack_payload(ZSTD_CCtx *context, const struct ramet_frame *frame, int
     return packed ? codec_zstd : codec_plain;
 }
 
-int ramet_frame_encode(const struct ramet_frame *frame, int level, void *record, size_t *ret_size,
+/* Of a record whose header is filled in up to the checksum. */
+static uint64_t record_checksum(const uint8_t *record, uint64_t key, size_t payload_size)
+{
+    uint8_t head[checksum_offset + 8];
+    memcpy(head, record, checksum_offset);
+    ramet_put_le64(head + checksum_offset, key);
+    return ramet_checksum(head, sizeof head, record + RAMET_FRAME_HEADER, payload_size);
+}
+
+int ramet_frame_encode(const struct ramet_frame *frame, int level, uint64_t key, void *record, size_t *ret_size,
                        struct ramet_error *err)
 {
     _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bases are written as they lie in memory");
@@ -152,7 +161,7 @@ int ramet_frame_encode(const struct ramet_frame *frame, int level, void *record,
     ramet_put_le16(p + 16, frame->slots);
     ramet_put_le16(p + 18, 0);
     ramet_put_le32(p + 20, (uint32_t)size);
-    ramet_put_le64(p + 24, ramet_checksum(p, 24, p + RAMET_FRAME_HEADER, size));
+    ramet_put_le64(p + checksum_offset, record_checksum(p, key, size));
     *ret_size = RAMET_FRAME_HEADER + size;
     return 0;
 }
@@ -194,14 +203,14 @@ static int unpack_payload(const struct ramet_frame_info *info, const uint8_t *pa
     return 0;
 }
 
-int ramet_frame_decode(const void *record, size_t size, uint64_t number, struct ramet_frame **ret,
+int ramet_frame_decode(const void *record, size_t size, uint64_t number, uint64_t key, struct ramet_frame **ret,
                        struct ramet_error *err)
 {
     const uint8_t *p = record;
     struct ramet_frame_info info;
     if (size < RAMET_FRAME_HEADER || ramet_frame_peek(p, &info, err) < 0 || (number && info.number != number) ||
         size != RAMET_FRAME_HEADER + (size_t)info.payload_size ||
-        ramet_get_le64(p + 24) != ramet_checksum(p, 24, p + RAMET_FRAME_HEADER, info.payload_size))
+        ramet_get_le64(p + checksum_offset) != record_checksum(p, key, info.payload_size))
         return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " fails its checksum", number);
     struct ramet_frame *frame = ramet_frame_new(info.number, info.slots, info.kind, info.flags);
     if (!frame)

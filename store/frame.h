@@ -12,12 +12,15 @@
  *    16  u16 which slots it holds, a bit each
  *    18  u16 reserved, zero
  *    20  u32 payload size
- *    24  u64 XXH3-64 of bytes 0..23 and the payload
+ *    24  u64 XXH3-64 of bytes 0..23, the store's key, and the payload
  *    32  payload
  *
  * The payload unpacks to one page a slot, in slot order. In a delta frame they are
  * preceded by one u64 a slot: the chunk whose page was XORed into this one, or 0. A
  * base is never a delta itself, so a read is at most two frames.
+ *
+ * The key (half of the store's random id) keeps a guest from writing pages that look like
+ * records: found in a damaged pack they would be believed otherwise.
  *
  * Encoding and decoding are pure. A decoded frame is immutable and reference-counted.
  */
@@ -71,14 +74,14 @@ struct ramet_frame *ramet_frame_trim(const struct ramet_frame *frame, uint16_t k
 static inline unsigned ramet_slot_count(uint16_t slots) { return (unsigned)__builtin_popcount(slots); }
 
 /* Compresses a frame into a record of at most RAMET_FRAME_RECORD_MAX bytes at `record`. */
-int ramet_frame_encode(const struct ramet_frame *frame, int level, void *record, size_t *ret_size,
+int ramet_frame_encode(const struct ramet_frame *frame, int level, uint64_t key, void *record, size_t *ret_size,
                        struct ramet_error *err);
 
 /* Checks shape only (not the checksum), for walking a pack. RAMET_CORRUPT when it is no frame header. */
 int ramet_frame_peek(const void *header, struct ramet_frame_info *ret, struct ramet_error *err);
 
 /* Verifies the record's checksum and number and unpacks it. `number` 0 accepts any. The caller owns a reference. */
-int ramet_frame_decode(const void *record, size_t size, uint64_t number, struct ramet_frame **ret,
+int ramet_frame_decode(const void *record, size_t size, uint64_t number, uint64_t key, struct ramet_frame **ret,
                        struct ramet_error *err);
 
 #endif

@@ -74,7 +74,8 @@ static int seal(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, struct 
         memcpy(frame->pages, open->pages, (size_t)open->count * RAMET_PAGE_SIZE);
         if (frame->bases)
             memcpy(frame->bases, open->bases, open->count * sizeof *frame->bases);
-        r = ramet_frame_encode(frame, store->options.zstd_level, record, &pending->record_size, err);
+        r = ramet_frame_encode(frame, store->options.zstd_level, ramet_packs_key(store->packs), record,
+                               &pending->record_size, err);
     }
     if (r < 0) {
         free(pending);

@@ -18,39 +18,48 @@ void ramet_journal_note(struct ramet_buf *entries, enum ramet_kv_family family, 
     ramet_buf_put(entries, value, value_size);
 }
 
-int ramet_journal_encode(const struct ramet_buf *entries, uint32_t flags, struct ramet_buf *record,
+int ramet_journal_encode(const struct ramet_buf *entries, uint32_t flags, uint64_t key, struct ramet_buf *record,
                          struct ramet_error *err)
 {
     ramet_record_begin(record);
     ramet_buf_put_u32(record, flags);
+    ramet_buf_put_u64(record, key);
     ramet_buf_put(record, entries->data, entries->size);
     if (entries->failed)
         record->failed = true;
     return ramet_record_end(record, magic, version, err);
 }
 
-size_t ramet_journal_peek(const void *data, size_t size)
+bool ramet_journal_begins(const void *header) { return ramet_get_le32(header) == magic; }
+
+uint32_t ramet_journal_flags(const void *record)
+{
+    return ramet_get_le32((const uint8_t *)record + RAMET_RECORD_HEADER);
+}
+
+size_t ramet_journal_peek(const void *data, size_t size, uint64_t key)
 {
     const uint8_t *p = data;
     struct ramet_reader reader;
     uint16_t found;
-    if (size < RAMET_RECORD_HEADER || ramet_get_le32(p) != magic)
+    if (size < RAMET_RECORD_HEADER || !ramet_journal_begins(p))
         return 0;
     uint64_t whole = RAMET_RECORD_HEADER + (uint64_t)ramet_get_le32(p + 8);
     if (whole > size || ramet_record_open(data, (size_t)whole, magic, version, "journal", &reader, &found, NULL) < 0)
         return 0;
-    return (size_t)whole;
+    ramet_reader_u32(&reader);
+    return ramet_reader_u64(&reader) == key ? (size_t)whole : 0;
 }
 
-int ramet_journal_apply(const void *record, size_t size, struct ramet_kv_batch *batch, uint32_t *ret_flags,
-                        struct ramet_error *err)
+int ramet_journal_apply(const void *record, size_t size, struct ramet_kv_batch *batch, struct ramet_error *err)
 {
     struct ramet_reader reader;
     uint16_t found;
     int r = ramet_record_open(record, size, magic, version, "journal", &reader, &found, err);
     if (r < 0)
         return r;
-    uint32_t flags = ramet_reader_u32(&reader);
+    ramet_reader_u32(&reader); /* flags */
+    ramet_reader_u64(&reader); /* the key, which peek compares */
     while (!reader.failed && reader.at < reader.size) {
         uint8_t operation = ramet_reader_u8(&reader), family = ramet_reader_u8(&reader);
         uint32_t key_size = ramet_reader_u32(&reader), value_size = ramet_reader_u32(&reader);
@@ -65,6 +74,5 @@ int ramet_journal_apply(const void *record, size_t size, struct ramet_kv_batch *
     }
     if (reader.failed)
         return ramet_error_set(err, RAMET_CORRUPT, "a journal record is damaged");
-    *ret_flags = flags;
     return 0;
 }

@@ -91,17 +91,19 @@ void ramet_packs_close(struct ramet_packs *packs)
     free(packs);
 }
 
+uint64_t ramet_packs_key(const struct ramet_packs *packs) { return ramet_get_le64(packs->store_id); }
+
 static int compare_u32(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return (x > y) - (x < y);
 }
 
-int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_count, struct ramet_error *err)
+static int list_dir(const char *path, uint32_t **ret, size_t *ret_count, struct ramet_error *err)
 {
-    DIR *dir = opendir(packs->dir);
+    DIR *dir = opendir(path);
     if (!dir)
-        return ramet_error_os(err, errno, "cannot list %s", packs->dir);
+        return ramet_error_os(err, errno, "cannot list %s", path);
     uint32_t *numbers = NULL;
     size_t count = 0, capacity = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
@@ -115,7 +117,7 @@ int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_coun
             if (!grown) {
                 free(numbers);
                 closedir(dir);
-                return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list %s", packs->dir);
+                return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list %s", path);
             }
             numbers = grown;
         }
@@ -127,6 +129,31 @@ int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_coun
     *ret = numbers;
     *ret_count = count;
     return 0;
+}
+
+int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_count, struct ramet_error *err)
+{
+    return list_dir(packs->dir, ret, ret_count, err);
+}
+
+int ramet_packs_find_id(const char *dir, uint8_t id[RAMET_STORE_ID_SIZE], struct ramet_error *err)
+{
+    _autofree_ uint32_t *numbers = NULL;
+    size_t count = 0;
+    int r = list_dir(dir, &numbers, &count, err);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        uint8_t header[RAMET_PACK_HEADER];
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/%08x.pack", dir, numbers[i]);
+        _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || ramet_file_read(fd, path, header, sizeof header, 0, NULL) < 0 ||
+            memcmp(header, magic, sizeof magic) != 0 ||
+            ramet_get_le64(header + 40) != ramet_checksum(header, 40, NULL, 0))
+            continue;
+        memcpy(id, header + 16, RAMET_STORE_ID_SIZE);
+        return 0;
+    }
+    return r < 0 ? r : ramet_error_set(err, RAMET_NOT_FOUND, "no intact pack in %s", dir);
 }
 
 static void encode_header(const struct ramet_packs *packs, uint32_t pack, uint8_t header[RAMET_PACK_HEADER])
@@ -333,6 +360,19 @@ int ramet_packs_cut(struct ramet_packs *packs, uint32_t pack, uint64_t size, str
     if (truncate(path, (off_t)size) < 0)
         return ramet_error_os(err, errno, "cannot cut %s to %llu bytes", path, (unsigned long long)size);
     return 0;
+}
+
+int ramet_packs_mend(struct ramet_packs *packs, uint32_t pack, struct ramet_error *err)
+{
+    char path[PATH_MAX];
+    uint8_t header[RAMET_PACK_HEADER];
+    path_of(packs, pack, path);
+    encode_header(packs, pack, header);
+    _autoclose_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return ramet_error_os(err, errno, "cannot open %s", path);
+    int r = ramet_file_write(fd, path, header, sizeof header, 0, err);
+    return r < 0 ? r : ramet_file_sync(fd, path, err);
 }
 
 void ramet_packs_punch(struct ramet_packs *packs, const struct ramet_place *place)

@@ -36,6 +36,9 @@ struct ramet_place {
 int ramet_packs_open(const char *dir, const uint8_t store_id[RAMET_STORE_ID_SIZE], uint64_t pack_bytes,
                      struct ramet_packs **ret, struct ramet_error *err);
 void ramet_packs_close(struct ramet_packs *packs);
+/* The store id that the first intact pack header in `dir` names; NOT_FOUND when there is none. */
+int ramet_packs_find_id(const char *dir, uint8_t id[RAMET_STORE_ID_SIZE], struct ramet_error *err);
+uint64_t ramet_packs_key(const struct ramet_packs *packs); /* of records: half of the store id */
 
 /* Numbers of all pack files, ascending; owned by the caller. */
 int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_count, struct ramet_error *err);
@@ -61,6 +64,8 @@ int ramet_packs_read_raw(struct ramet_packs *packs, uint32_t pack, uint64_t offs
 /* Checks a pack's header. */
 int ramet_packs_check(struct ramet_packs *packs, uint32_t pack, struct ramet_error *err);
 
+/* Writes a pack's header anew, durably. */
+int ramet_packs_mend(struct ramet_packs *packs, uint32_t pack, struct ramet_error *err);
 int ramet_packs_cut(struct ramet_packs *packs, uint32_t pack, uint64_t size, struct ramet_error *err);
 /* Gives the place's space back to the file system; a file system that cannot is no error. */
 void ramet_packs_punch(struct ramet_packs *packs, const struct ramet_place *place);

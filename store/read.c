@@ -14,21 +14,17 @@
 #include <inttypes.h>
 #include <string.h>
 
-int ramet_store_place(struct ramet_store *store, uint64_t frame, struct ramet_place *ret, struct ramet_error *err)
+int ramet_store_place(struct ramet_store *store, uint64_t frame, struct ramet_place_record *ret,
+                      struct ramet_error *err)
 {
     uint8_t key[8];
     _autofree_ void *value = NULL;
     size_t size;
-    struct ramet_place_record record;
     ramet_put_be64(key, frame);
     int r = ramet_kv_get(store->kv, RAMET_KV_FRAMES, key, sizeof key, &value, &size, err);
     if (r == -RAMET_NOT_FOUND)
         return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " is missing from the store", frame);
-    if (r == 0)
-        r = ramet_place_decode(value, size, &record, err);
-    if (r == 0)
-        *ret = record.place;
-    return r;
+    return r < 0 ? r : ramet_place_decode(value, size, ret, err);
 }
 
 /* Reads and verifies the frame at `place`. */
@@ -37,13 +33,14 @@ static int load_frame(struct ramet_store *store, uint64_t number, const struct r
 {
     uint8_t record[RAMET_FRAME_RECORD_MAX];
     int r = ramet_packs_read(store->packs, place, record, err);
-    return r < 0 ? r : ramet_frame_decode(record, place->size, number, ret, err);
+    return r < 0 ? r : ramet_frame_decode(record, place->size, number, ramet_packs_key(store->packs), ret, err);
 }
 
 int ramet_store_frame(struct ramet_store *store, uint64_t number, bool fresh, struct ramet_frame **ret,
                       struct ramet_error *err)
 {
     struct ramet_place place, last = {0};
+    struct ramet_place_record record;
     if (!fresh && (*ret = ramet_frame_cache_get(store->cache, number)))
         return 0;
     for (;;) {
@@ -53,8 +50,9 @@ int ramet_store_frame(struct ramet_store *store, uint64_t number, bool fresh, st
             *ret = frame;
             return 0;
         }
-        if (held == 0 && (r = ramet_store_place(store, number, &place, err)) < 0)
+        if (held == 0 && (r = ramet_store_place(store, number, &record, err)) < 0)
             return r;
+        place = held == 0 ? record.place : place;
         r = load_frame(store, number, &place, &frame, err);
         if (r == 0) {
             if (!fresh)

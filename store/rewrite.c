@@ -9,10 +9,10 @@
 #include <string.h>
 
 /* Decodes, drops slots, compresses again. */
-static int encode_anew(struct ramet_rewrite *item, const uint8_t *old, struct ramet_error *err)
+static int encode_anew(struct ramet_rewrite *item, const uint8_t *old, uint64_t key, struct ramet_error *err)
 {
     _cleanup_(ramet_frame_cleanup) struct ramet_frame *frame = NULL, *kept = NULL;
-    int r = ramet_frame_decode(old, item->record.place.size, item->number, &frame, err);
+    int r = ramet_frame_decode(old, item->record.place.size, item->number, key, &frame, err);
     if (r < 0)
         return r;
     kept = ramet_frame_trim(frame, item->keep & frame->slots);
@@ -20,7 +20,7 @@ static int encode_anew(struct ramet_rewrite *item, const uint8_t *old, struct ra
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to rewrite a frame");
     int level = item->level ? item->level : 1;
     kept->flags |= item->level ? RAMET_FRAME_COLD : 0;
-    r = ramet_frame_encode(kept, level, item->bytes, &item->size, err);
+    r = ramet_frame_encode(kept, level, key, item->bytes, &item->size, err);
     item->record.slots = kept->slots;
     item->record.flags = kept->flags;
     return r;
@@ -40,7 +40,7 @@ static int prepare_one(struct ramet_store *store, struct ramet_rewrite *item, st
         return 0;
     }
     if (r == 0)
-        r = encode_anew(item, old, err);
+        r = encode_anew(item, old, ramet_packs_key(store->packs), err);
     item->failed = r == -RAMET_CORRUPT || r == -RAMET_NOT_FOUND || r == -RAMET_IO;
     return item->failed ? 0 : r;
 }

@@ -69,7 +69,6 @@ static int make_superblock(struct ramet_store *store, const char *path, struct r
 {
     char aside[PATH_MAX + 8];
     snprintf(aside, sizeof aside, "%s.new", path);
-    ramet_random(store->id, sizeof store->id);
     ramet_random(store->secret, sizeof store->secret);
     struct ramet_buf buf = {0};
     ramet_record_begin(&buf);
@@ -89,7 +88,25 @@ static int make_superblock(struct ramet_store *store, const char *path, struct r
     return r < 0 ? r : ramet_dir_sync(store->dir, err);
 }
 
-static int load_superblock(struct ramet_store *store, struct ramet_error *err)
+/*
+ * No usable superblock. A store that has packs lost it: its id is in them, the secret is needed for dedup only, but the
+ * index is made with it, so both are made anew when rebuilding and only then.
+ */
+static int replace_superblock(struct ramet_store *store, const char *path, bool rebuilding, struct ramet_error *err)
+{
+    char packs[PATH_MAX];
+    snprintf(packs, sizeof packs, "%s/packs", store->dir);
+    bool in_use = ramet_packs_find_id(packs, store->id, NULL) == 0;
+    if (in_use && !rebuilding) {
+        ramet_error_set(err, RAMET_CORRUPT, "%s is missing or damaged", path);
+        return ramet_error_hint(err, "put it back, or 'rametd --rebuild' makes it and the index anew from the packs");
+    }
+    if (!in_use)
+        ramet_random(store->id, sizeof store->id);
+    return make_superblock(store, path, err);
+}
+
+static int load_superblock(struct ramet_store *store, bool rebuilding, struct ramet_error *err)
 {
     char path[PATH_MAX];
     uint8_t data[superblock_size];
@@ -98,12 +115,14 @@ static int load_superblock(struct ramet_store *store, struct ramet_error *err)
     snprintf(path, sizeof path, "%s/store", store->dir);
     _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
-        return make_superblock(store, path, err);
+        return replace_superblock(store, path, rebuilding, err);
     if (fd < 0)
         return ramet_error_os(err, errno, "cannot open %s", path);
     int r = ramet_file_read(fd, path, data, sizeof data, 0, err);
     if (r == 0)
         r = ramet_record_open(data, sizeof data, superblock_magic, superblock_version, path, &reader, &found, err);
+    if (r == -RAMET_CORRUPT)
+        return replace_superblock(store, path, rebuilding, err);
     if (r < 0)
         return r;
     memcpy(store->id, reader.data, sizeof store->id);
@@ -201,22 +220,24 @@ int ramet_store_claim_index(struct ramet_store *store, struct ramet_error *err)
     return ramet_kv_write(store->kv, batch, true, err);
 }
 
-static int open_parts(struct ramet_store *store, struct ramet_error *err)
+/* The lock, the superblock, the packs and the index; no repair. */
+static int open_parts(struct ramet_store *store, const char *index, bool rebuilding, struct ramet_error *err)
 {
     char path[PATH_MAX];
     int r = take_lock(store, err);
     if (r == 0)
-        r = load_superblock(store, err);
+        r = load_superblock(store, rebuilding, err);
     snprintf(path, sizeof path, "%s/packs", store->dir);
     if (r == 0)
         r = ramet_dir_make(path, 0700, err);
     if (r == 0)
         r = ramet_packs_open(path, store->id, store->options.pack_bytes, &store->packs, err);
-    snprintf(path, sizeof path, "%s/index", store->dir);
-    if (r == 0)
-        r = ramet_kv_open(path, &store->kv, err);
-    if (r == 0)
-        r = check_index(store, err);
+    return r == 0 ? ramet_kv_open(index, &store->kv, err) : r;
+}
+
+static int recover(struct ramet_store *store, struct ramet_error *err)
+{
+    int r = check_index(store, err);
     if (r == 0)
         r = load_next_frame(store, err);
     if (r == 0)
@@ -227,23 +248,24 @@ static int open_parts(struct ramet_store *store, struct ramet_error *err)
     return r;
 }
 
-int ramet_store_open(const char *dir, const struct ramet_store_options *options, struct ramet_store **ret,
-                     struct ramet_error *err)
+static void set_options(struct ramet_store_options *to, const struct ramet_store_options *from)
 {
-    int r = ramet_dir_make(dir, 0700, err);
-    if (r < 0)
-        return ramet_error_hint(err, "the store's directory must be writable; RAMET_STORE places it elsewhere");
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    *to = from ? *from : (struct ramet_store_options){0};
+    to->cache_bytes = to->cache_bytes ? to->cache_bytes : 64u << 20;
+    to->frame_slots = to->frame_slots ? to->frame_slots : RAMET_FRAME_SLOTS;
+    to->pack_bytes = to->pack_bytes ? to->pack_bytes : UINT64_C(256) << 20;
+    to->zstd_level = to->zstd_level ? to->zstd_level : 1;
+    to->threads = to->threads ? to->threads : cpus > 0 ? (unsigned)cpus : 1;
+}
+
+static struct ramet_store *store_new(const char *dir, const struct ramet_store_options *options)
+{
     struct ramet_store *store = calloc(1, sizeof *store);
     if (!store)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+        return NULL;
     store->lock_fd = -1;
-    store->options = options ? *options : (struct ramet_store_options){0};
-    store->options.cache_bytes = store->options.cache_bytes ? store->options.cache_bytes : 64u << 20;
-    store->options.frame_slots = store->options.frame_slots ? store->options.frame_slots : RAMET_FRAME_SLOTS;
-    store->options.pack_bytes = store->options.pack_bytes ? store->options.pack_bytes : UINT64_C(256) << 20;
-    store->options.zstd_level = store->options.zstd_level ? store->options.zstd_level : 3;
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    store->options.threads = store->options.threads ? store->options.threads : cpus > 0 ? (unsigned)cpus : 1;
+    set_options(&store->options, options);
     snprintf(store->dir, sizeof store->dir, "%s", dir);
     pthread_mutex_init(&store->commit_lock, NULL);
     pthread_mutex_init(&store->journal_lock, NULL);
@@ -252,7 +274,41 @@ int ramet_store_open(const char *dir, const struct ramet_store_options *options,
     pthread_mutex_init(&store->session_lock, NULL);
     pthread_cond_init(&store->session_ended, NULL);
     store->cache = ramet_frame_cache_new(store->options.cache_bytes);
-    r = store->cache ? open_parts(store, err) : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+    if (!store->cache) {
+        ramet_store_close(store);
+        return NULL;
+    }
+    return store;
+}
+
+int ramet_store_open(const char *dir, const struct ramet_store_options *options, struct ramet_store **ret,
+                     struct ramet_error *err)
+{
+    char index[PATH_MAX];
+    int r = ramet_dir_make(dir, 0700, err);
+    if (r < 0)
+        return ramet_error_hint(err, "the store's directory must be writable; RAMET_STORE places it elsewhere");
+    struct ramet_store *store = store_new(dir, options);
+    if (!store)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+    snprintf(index, sizeof index, "%s/index", dir);
+    r = open_parts(store, index, false, err);
+    if (r == 0)
+        r = recover(store, err);
+    if (r < 0) {
+        ramet_store_close(store);
+        return r;
+    }
+    *ret = store;
+    return 0;
+}
+
+int ramet_store_open_bare(const char *dir, const char *index, struct ramet_store **ret, struct ramet_error *err)
+{
+    struct ramet_store *store = store_new(dir, NULL);
+    if (!store)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+    int r = open_parts(store, index, true, err);
     if (r < 0) {
         ramet_store_close(store);
         return r;

@@ -27,7 +27,7 @@ struct ramet_gc;
 struct ramet_store_options {
     size_t cache_bytes;   /* decompressed frames kept; 0: 64 MiB */
     unsigned frame_slots; /* pages a frame, 1..16; 0: 16 */
-    int zstd_level;       /* 0: 3 */
+    int zstd_level;       /* 0: 1 */
     uint64_t pack_bytes;  /* at which a pack is full; 0: 256 MiB */
     unsigned threads;     /* that large images are put and written with; 0: one a CPU */
 };
@@ -96,12 +96,35 @@ struct ramet_recompress_result {
 int ramet_store_recompress(struct ramet_store *store, const struct ramet_recompress_options *options,
                            struct ramet_recompress_result *ret, struct ramet_error *err);
 
-/* Verifies every frame. `problem` is called for each damaged one, with a line that names pack and offset. */
-struct ramet_verify_result {
-    uint64_t frames, chunks, problems;
+struct ramet_rebuild_result {
+    uint64_t packs, frames, journal_records, damaged_bytes; /* damaged: bytes in packs that are no record */
 };
-int ramet_store_verify(struct ramet_store *store, void (*problem)(void *ctx, uint64_t frame, const char *line),
-                       void *ctx, struct ramet_verify_result *ret, struct ramet_error *err);
+/*
+ * Makes the index of a store nobody has open anew from its packs; the old one is kept beside it. What was collected may
+ * be back as garbage: collect afterwards.
+ */
+int ramet_store_rebuild(const char *dir, struct ramet_rebuild_result *ret, struct ramet_error *err);
+
+struct ramet_scrub_state {
+    uint64_t next_frame, end_frame; /* where it stands, of how many */
+    uint64_t frames, chunks, bytes, problems;
+    bool finished;
+};
+struct ramet_scrub_options {
+    uint64_t bytes_per_second; /* read at most; 0: as fast as it goes */
+    bool resume; /* go on where the last scrub with `resume` ended early, and remember where this one does */
+    /* Called for each damaged record, with a line that names pack and offset; `frame` is 0 when it is no frame's. */
+    void (*problem)(void *ctx, uint64_t frame, const char *line);
+    bool (*progress)(void *ctx, const struct ramet_scrub_state *state); /* true ends early; may be NULL */
+    void *ctx;
+};
+/* Reads every frame and verifies it, beside everything else. Damage is no error of the call. */
+int ramet_store_scrub(struct ramet_store *store, const struct ramet_scrub_options *options,
+                      struct ramet_scrub_state *ret, struct ramet_error *err);
+/* Writes damaged pack headers and the journal anew: what a scrub or fsck cannot lose and so can mend. */
+int ramet_store_repair(struct ramet_store *store, uint64_t *ret_headers, struct ramet_error *err);
+/* Makes the next scrub with `resume` begin at the start. */
+int ramet_store_scrub_restart(struct ramet_store *store, struct ramet_error *err);
 
 struct ramet_store_stat {
     uint64_t chunks, frames, delta_frames, cold_frames, packs, pack_bytes, index_bytes; /* bytes on disk */

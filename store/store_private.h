@@ -96,17 +96,10 @@ struct ramet_ingest {
 /* Cuts what lies past the committed end of every pack, and continues the last. Under commit_lock or alone. */
 int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err);
 
+/* Opens the parts with an index at `index` and repairs nothing, for rebuilding. */
+int ramet_store_open_bare(const char *dir, const char *index, struct ramet_store **ret, struct ramet_error *err);
 /* Writes the store's id into a fresh index. */
 int ramet_store_claim_index(struct ramet_store *store, struct ramet_error *err);
-
-/* read.c */
-/* Where a committed frame lies. -CORRUPT when no such frame is stored. */
-int ramet_store_place(struct ramet_store *store, uint64_t frame, struct ramet_place *ret, struct ramet_error *err);
-/* The frame as it is now, from memory or disk; a reference of the caller's. `fresh`: not from the cache. */
-int ramet_store_frame(struct ramet_store *store, uint64_t number, bool fresh, struct ramet_frame **ret,
-                      struct ramet_error *err);
-/* Whether the chunk can be read and holds these 4096 bytes. *ret_base is its base, RAMET_CHUNK_ZERO if none. */
-bool ramet_store_holds(struct ramet_store *store, ramet_chunk chunk, const void *page, ramet_chunk *ret_base);
 
 /* place.c: the value of the frames table */
 struct ramet_place_record {
@@ -117,6 +110,16 @@ struct ramet_place_record {
 #define RAMET_PLACE_SIZE 20
 void ramet_place_encode(uint8_t value[RAMET_PLACE_SIZE], const struct ramet_place_record *record);
 int ramet_place_decode(const void *value, size_t size, struct ramet_place_record *ret, struct ramet_error *err);
+
+/* read.c */
+/* Where a committed frame lies. -CORRUPT when no such frame is stored. */
+int ramet_store_place(struct ramet_store *store, uint64_t frame, struct ramet_place_record *ret,
+                      struct ramet_error *err);
+/* The frame as it is now, from memory or disk; a reference of the caller's. `fresh`: not from the cache. */
+int ramet_store_frame(struct ramet_store *store, uint64_t number, bool fresh, struct ramet_frame **ret,
+                      struct ramet_error *err);
+/* Whether the chunk can be read and holds these 4096 bytes. *ret_base is its base, RAMET_CHUNK_ZERO if none. */
+bool ramet_store_holds(struct ramet_store *store, ramet_chunk chunk, const void *page, ramet_chunk *ret_base);
 
 /* commit.c */
 /* After a failed commit, once no session is open: drops the frames that nobody can use, in memory and in packs. */

@@ -220,13 +220,14 @@ static void verify_names_the_damaged_frame(void **state)
     ramet_chunk chunks[40];
     char path[128];
     struct problems problems = {0};
-    struct ramet_verify_result result;
+    struct ramet_scrub_state result;
+    const struct ramet_scrub_options options = {.problem = note_problem, .ctx = &problems};
     put(f, pages, 40, chunks);
-    check_ok(ramet_store_verify(f->store, note_problem, &problems, &result, &err));
+    check_ok(ramet_store_scrub(f->store, &options, &result, &err));
     assert_int_equal(problems.count, 0);
     snprintf(path, sizeof path, "%s/packs/00000001.pack", f->dir);
     flip(path, 64 + 40);
-    check_ok(ramet_store_verify(f->store, note_problem, &problems, &result, &err));
+    check_ok(ramet_store_scrub(f->store, &options, &result, &err));
     assert_int_equal(problems.count, 1);
     assert_non_null(strstr(problems.last, "pack 00000001 at 64"));
     free(pages);
@@ -368,8 +369,9 @@ static void a_killed_writer_keeps_what_it_acknowledged(void **state)
         close(report[0]);
     }
     struct problems problems = {0};
-    struct ramet_verify_result result;
-    check_ok(ramet_store_verify(f->store, note_problem, &problems, &result, &err));
+    struct ramet_scrub_state result;
+    const struct ramet_scrub_options options = {.problem = note_problem, .ctx = &problems};
+    check_ok(ramet_store_scrub(f->store, &options, &result, &err));
     assert_int_equal(problems.count, 0);
 }
 
