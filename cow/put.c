@@ -13,7 +13,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { leaf_pages = RAMET_MAP_FANOUT, threads_max = 16, pages_per_thread = 2048 };
+/* Pieces of 256 KiB stay in a core's cache from reading to compressing. */
+enum { leaf_pages = RAMET_MAP_FANOUT, piece_pages = 64, threads_max = 16, pages_per_thread = 2048 };
 
 struct job {
     struct ramet_store *store;
@@ -29,7 +30,7 @@ struct worker {
     struct ramet_ingest *ingest;
     struct ramet_page_change *leaves; /* owned */
     size_t count, capacity;
-    uint8_t *pages; /* owned; a leaf's worth */
+    uint8_t *pages; /* owned; piece_pages of them */
     pthread_t thread;
     int status;
     struct ramet_error err;
@@ -63,7 +64,8 @@ static int put_leaf(struct worker *worker, uint64_t leaf)
     if ((r = ramet_page_map_leaf(job->store, job->base, leaf, entries, &node, err)) < 0)
         return r;
     while (r == 0 && count > 0) {
-        ramet_chunk chunks[leaf_pages];
+        ramet_chunk chunks[piece_pages];
+        count = count < piece_pages ? count : piece_pages;
         r = job->source->read(job->source->ctx, first, count, worker->pages, err);
         if (r == 0)
             r = ramet_ingest_put(worker->ingest, RAMET_CHUNK_DATA, worker->pages, count, &entries[first - origin],
@@ -82,7 +84,7 @@ static void *work(void *ctx)
 {
     struct worker *worker = ctx;
     struct job *job = worker->job;
-    worker->pages = malloc((size_t)leaf_pages * RAMET_PAGE_SIZE);
+    worker->pages = malloc((size_t)piece_pages * RAMET_PAGE_SIZE);
     if (!worker->pages)
         worker->status = ramet_error_set(&worker->err, RAMET_NO_MEMORY, "no memory to store an image");
     while (worker->status == 0 && !atomic_load(&job->stopped)) {

@@ -3,9 +3,9 @@
  * From sealed frames to durable ones.
  *
  * A sealed frame waits in the pending tables, readable and a dedup candidate. Placing
- * appends it to the pack without a sync, whenever much is waiting, so that memory
- * stays bounded. Committing places the rest, syncs the pack, and then writes one
- * RocksDB batch: index entries, frame places, how far the pack reaches, and the
+ * appends it to the pack and its hashes to the index, without a sync, whenever much is
+ * waiting, so that memory stays bounded and the disk is not idle. Committing places the rest, syncs the pack, and then writes one
+ * RocksDB batch: frame places, how far the pack reaches, and the
  * caller's records. Only after that are frames taken out of the pending tables.
  *
  * A crash before the batch leaves bytes past the committed end of the pack, which
@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { place_at_bytes = 8 << 20, place_batch = 1024 };
+enum { place_at_bytes = 4 << 20, wait_at_bytes = 32 << 20, place_batch = 128 };
 
 static void pending_free(struct ramet_pending *frame)
 {
@@ -56,6 +56,26 @@ int ramet_pending_get(struct ramet_store *store, uint64_t number, struct ramet_f
     return result;
 }
 
+/*
+ * Puts the hashes of placed frames into the index, unsynced and before their commit: meanwhile other threads compress.
+ * Should the commit never come, the entries name frames that do not exist, or one day other ones: content is compared.
+ */
+static int index_frames(struct ramet_store *store, struct ramet_pending *const *frames, size_t count,
+                        struct ramet_error *err)
+{
+    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(store->kv);
+    if (!batch)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to index frames");
+    for (size_t i = 0; i < count; i++)
+        for (unsigned slot = 0; slot < ramet_slot_count(frames[i]->slots); slot++) {
+            uint8_t hash_key[8], chunk[8];
+            ramet_put_be64(hash_key, frames[i]->hashes[slot]);
+            ramet_put_le64(chunk, ramet_chunk_make(frames[i]->number, slot));
+            ramet_kv_put(batch, RAMET_KV_INDEX, hash_key, sizeof hash_key, chunk, sizeof chunk);
+        }
+    return ramet_kv_write(store->kv, batch, false, err);
+}
+
 /* Appends what is not placed yet. Under commit_lock. */
 static int place_pending(struct ramet_store *store, struct ramet_error *err)
 {
@@ -74,6 +94,8 @@ static int place_pending(struct ramet_store *store, struct ramet_error *err)
         for (size_t i = 0; i < count; i++)
             records[i] = (struct iovec){frames[i]->record, frames[i]->record_size};
         int r = ramet_packs_append(store->packs, records, count, places, err);
+        if (r == 0)
+            r = index_frames(store, frames, count, err);
         if (r < 0)
             return r;
         for (size_t i = 0; i < count; i++) {
@@ -108,15 +130,19 @@ int ramet_pending_add(struct ramet_store *store, struct ramet_pending *frame, st
 {
     pthread_mutex_lock(&store->pending_lock);
     bool linked = pending_link(store, frame);
-    bool full = store->pending_bytes >= place_at_bytes;
+    size_t waiting = store->pending_bytes;
     pthread_mutex_unlock(&store->pending_lock);
     if (!linked) {
         pending_free(frame);
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to hold a frame");
     }
-    if (!full)
+    if (waiting < place_at_bytes)
         return 0;
-    pthread_mutex_lock(&store->commit_lock);
+    /* While another thread places there is more to compress, up to a bound. */
+    if (waiting < wait_at_bytes && pthread_mutex_trylock(&store->commit_lock) != 0)
+        return 0;
+    if (waiting >= wait_at_bytes)
+        pthread_mutex_lock(&store->commit_lock);
     int r = place_pending(store, err);
     if (r < 0)
         atomic_store(&store->commit_failed, true);
@@ -174,12 +200,6 @@ static void batch_frames(struct ramet_pending *first, const struct ramet_pending
         ramet_put_be64(frame_key, f->number);
         ramet_place_encode(place, &(struct ramet_place_record){f->slots, f->flags, f->place});
         ramet_kv_put(batch, RAMET_KV_FRAMES, frame_key, sizeof frame_key, place, sizeof place);
-        for (unsigned i = 0; i < ramet_slot_count(f->slots); i++) {
-            uint8_t hash_key[8], chunk[8];
-            ramet_put_be64(hash_key, f->hashes[i]);
-            ramet_put_le64(chunk, ramet_chunk_make(f->number, i));
-            ramet_kv_put(batch, RAMET_KV_INDEX, hash_key, sizeof hash_key, chunk, sizeof chunk);
-        }
         if (f == last)
             break;
     }

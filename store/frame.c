@@ -14,7 +14,7 @@ enum { magic = 0x52464d52 /* "RMFR" */, version = 2, codec_plain = 0, codec_zstd
 
 /* --- in memory --- */
 
-/* Bytes of the unpacked payload: the bases of a delta frame, then the pages. */
+/* Bytes of the unpacked payload: the pages, then the bases of a delta frame. */
 static size_t plain_bytes(uint16_t slots, uint8_t flags)
 {
     return ramet_slot_count(slots) * (RAMET_PAGE_SIZE + (flags & RAMET_FRAME_DELTA ? sizeof(ramet_chunk) : 0));
@@ -25,12 +25,20 @@ struct ramet_frame *ramet_frame_new(uint64_t number, uint16_t slots, uint8_t kin
     struct ramet_frame *frame = malloc(sizeof *frame + plain_bytes(slots, flags));
     if (!frame)
         return NULL;
-    bool delta = flags & RAMET_FRAME_DELTA;
     *frame = (struct ramet_frame){.number = number, .slots = slots, .kind = kind, .flags = flags};
     atomic_init(&frame->refs, 1);
-    frame->bases = delta ? (ramet_chunk *)(void *)frame->bytes : NULL;
-    frame->pages = frame->bytes + (delta ? ramet_slot_count(slots) * sizeof(ramet_chunk) : 0);
+    if (flags & RAMET_FRAME_DELTA)
+        frame->bases = (ramet_chunk *)(void *)(frame->pages + (size_t)ramet_slot_count(slots) * RAMET_PAGE_SIZE);
     return frame;
+}
+
+void ramet_frame_close(struct ramet_frame *frame, unsigned count, const ramet_chunk *bases)
+{
+    frame->slots = (uint16_t)((1u << count) - 1);
+    frame->flags = bases ? RAMET_FRAME_DELTA : 0;
+    frame->bases = bases ? (ramet_chunk *)(void *)(frame->pages + (size_t)count * RAMET_PAGE_SIZE) : NULL;
+    if (bases)
+        memcpy(frame->bases, bases, count * sizeof *bases);
 }
 
 struct ramet_frame *ramet_frame_ref(struct ramet_frame *frame)
@@ -125,10 +133,10 @@ static struct contexts *contexts_get(void)
 static int pack_payload(ZSTD_CCtx *context, const struct ramet_frame *frame, int level, uint8_t *to, size_t *ret_size)
 {
     size_t plain = plain_bytes(frame->slots, frame->flags);
-    size_t size = ZSTD_compressCCtx(context, to, plain - 1, frame->bytes, plain, level);
+    size_t size = ZSTD_compressCCtx(context, to, plain - 1, frame->pages, plain, level);
     bool packed = !ZSTD_isError(size);
     if (!packed)
-        memcpy(to, frame->bytes, plain);
+        memcpy(to, frame->pages, plain);
     *ret_size = packed ? size : plain;
     return packed ? codec_zstd : codec_plain;
 }
@@ -191,13 +199,13 @@ static int unpack_payload(const struct ramet_frame_info *info, const uint8_t *pa
     if (info->codec == codec_plain) {
         if (info->payload_size != plain)
             return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " has a wrong size", info->number);
-        memcpy(frame->bytes, payload, plain);
+        memcpy(frame->pages, payload, plain);
         return 0;
     }
     struct contexts *contexts = contexts_get();
     if (!contexts)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to decompress");
-    size_t got = ZSTD_decompressDCtx(contexts->d, frame->bytes, plain, payload, info->payload_size);
+    size_t got = ZSTD_decompressDCtx(contexts->d, frame->pages, plain, payload, info->payload_size);
     if (ZSTD_isError(got) || got != plain)
         return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " does not decompress", info->number);
     return 0;

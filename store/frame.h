@@ -15,9 +15,9 @@
  *    24  u64 XXH3-64 of bytes 0..23, the store's key, and the payload
  *    32  payload
  *
- * The payload unpacks to one page a slot, in slot order. In a delta frame they are
- * preceded by one u64 a slot: the chunk whose page was XORed into this one, or 0. A
- * base is never a delta itself, so a read is at most two frames.
+ * The payload unpacks to one page a slot, in slot order. In a delta frame one u64 a slot
+ * follows: the chunk whose page was XORed into this one, or 0. A base is never a delta
+ * itself, so a read is at most two frames.
  *
  * The key (half of the store's random id) keeps a guest from writing pages that look like
  * records: found in a damaged pack they would be believed otherwise.
@@ -54,13 +54,14 @@ struct ramet_frame {
     uint64_t number;
     uint16_t slots;
     uint8_t kind, flags;
-    ramet_chunk *bases; /* one a slot held, in slot order, inside the same allocation; NULL when no delta frame */
-    uint8_t *pages;     /* likewise */
-    uint8_t bytes[];
+    ramet_chunk *bases; /* one a slot held, in slot order, after the pages; NULL when no delta frame */
+    uint8_t pages[];
 };
 
 /* Room for the pages of `slots`, unset; one reference. NULL when memory ran out. */
 struct ramet_frame *ramet_frame_new(uint64_t number, uint16_t slots, uint8_t kind, uint8_t flags);
+/* A frame with room for all slots loses what it does not use: its first `count` pages count, and bases if not NULL. */
+void ramet_frame_close(struct ramet_frame *frame, unsigned count, const ramet_chunk *bases);
 struct ramet_frame *ramet_frame_ref(struct ramet_frame *frame);
 void ramet_frame_unref(struct ramet_frame *frame); /* NULL is a no-op */
 void ramet_frame_cleanup(struct ramet_frame **frame);

@@ -50,6 +50,8 @@ void ramet_ingest_end(struct ramet_ingest *ingest)
         ingest->next->previous = ingest->previous;
     pthread_cond_broadcast(&store->session_ended);
     pthread_mutex_unlock(&store->session_lock);
+    for (size_t i = 0; i < sizeof ingest->open / sizeof *ingest->open; i++)
+        ramet_frame_unref(ingest->open[i].frame);
     free(ingest);
     ramet_pending_discard(store);
 }
@@ -61,30 +63,24 @@ static int seal(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, struct 
     struct ramet_open_frame *open = &ingest->open[kind];
     if (open->count == 0)
         return 0;
-    uint16_t slots = (uint16_t)((1u << open->count) - 1);
-    uint8_t flags = open->delta ? RAMET_FRAME_DELTA : 0;
     struct ramet_pending *pending = calloc(1, sizeof *pending);
-    struct ramet_frame *frame = ramet_frame_new(open->number, slots, (uint8_t)kind, flags);
-    uint8_t *record = malloc(RAMET_FRAME_RECORD_MAX);
-    int r = pending && frame && record ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
-    if (r == 0) {
-        *pending = (struct ramet_pending){
-            .number = open->number, .slots = slots, .flags = flags, .frame = frame, .record = record};
-        memcpy(pending->hashes, open->hashes, sizeof pending->hashes);
-        memcpy(frame->pages, open->pages, (size_t)open->count * RAMET_PAGE_SIZE);
-        if (frame->bases)
-            memcpy(frame->bases, open->bases, open->count * sizeof *frame->bases);
-        r = ramet_frame_encode(frame, store->options.zstd_level, ramet_packs_key(store->packs), record,
+    if (!pending)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
+    ramet_frame_close(open->frame, open->count, open->delta ? open->bases : NULL);
+    int r = ramet_frame_encode(open->frame, store->options.zstd_level, ramet_packs_key(store->packs), ingest->record,
                                &pending->record_size, err);
-    }
+    if (r == 0 && !(pending->record = malloc(pending->record_size)))
+        r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
     if (r < 0) {
         free(pending);
-        ramet_frame_unref(frame);
-        free(record);
         return r;
     }
-    uint8_t *fitted = realloc(record, pending->record_size);
-    pending->record = fitted ? fitted : record;
+    memcpy(pending->record, ingest->record, pending->record_size);
+    memcpy(pending->hashes, open->hashes, sizeof pending->hashes);
+    pending->frame = STEAL(open->frame);
+    pending->number = pending->frame->number;
+    pending->slots = pending->frame->slots;
+    pending->flags = pending->frame->flags;
     ingest->stored_bytes += pending->record_size;
     open->count = 0;
     open->delta = false;
@@ -138,14 +134,18 @@ static int add_page(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, con
                     ramet_chunk base, ramet_chunk *ret, struct ramet_error *err)
 {
     struct ramet_open_frame *open = &ingest->open[kind];
-    if (open->count == 0)
-        open->number = atomic_fetch_add(&ingest->store->next_frame, 1);
-    uint8_t *held = open->pages + (size_t)open->count * RAMET_PAGE_SIZE;
+    if (!open->frame) {
+        uint64_t number = atomic_fetch_add(&ingest->store->next_frame, 1);
+        open->frame = ramet_frame_new(number, UINT16_MAX, (uint8_t)kind, RAMET_FRAME_DELTA);
+        if (!open->frame)
+            return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
+    }
+    uint8_t *held = open->frame->pages + (size_t)open->count * RAMET_PAGE_SIZE;
     memcpy(held, page, RAMET_PAGE_SIZE);
     open->hashes[open->count] = hash;
     open->bases[open->count] = base == RAMET_CHUNK_ZERO ? base : subtract_base(ingest, base, held);
     open->delta |= open->bases[open->count] != RAMET_CHUNK_ZERO;
-    *ret = ramet_chunk_make(open->number, open->count++);
+    *ret = ramet_chunk_make(open->frame->number, open->count++);
     atomic_fetch_add_explicit(&ingest->store->dedup_misses, 1, memory_order_relaxed);
     return open->count == ingest->store->options.frame_slots ? seal(ingest, kind, err) : 0;
 }
@@ -155,8 +155,8 @@ static bool find_open(const struct ramet_open_frame *open, const void *page, uin
 {
     for (unsigned i = 0; i < open->count; i++)
         if (open->hashes[i] == hash && open->bases[i] == RAMET_CHUNK_ZERO &&
-            memcmp(open->pages + (size_t)i * RAMET_PAGE_SIZE, page, RAMET_PAGE_SIZE) == 0) {
-            *ret = ramet_chunk_make(open->number, i);
+            memcmp(open->frame->pages + (size_t)i * RAMET_PAGE_SIZE, page, RAMET_PAGE_SIZE) == 0) {
+            *ret = ramet_chunk_make(open->frame->number, i);
             return true;
         }
     return false;

@@ -236,6 +236,8 @@ int ramet_packs_append(struct ramet_packs *packs, const struct iovec *records, s
             ramet_debug("%s: cannot cut after a failed write: %m", path);
         return r;
     }
+    /* Only a hint that the disk may begin; the sync is what counts. */
+    sync_file_range(packs->fd, (off_t)packs->end, (off_t)(end - packs->end), SYNC_FILE_RANGE_WRITE);
     packs->end = end;
     return 0;
 }

@@ -76,12 +76,11 @@ struct ramet_store {
 
 /* Pages gathered for one frame. */
 struct ramet_open_frame {
-    uint64_t number;
+    struct ramet_frame *frame; /* owned, with room for all slots; NULL before the first page */
     unsigned count;
     bool delta; /* one at least has a base */
     uint64_t hashes[RAMET_FRAME_SLOTS];
     ramet_chunk bases[RAMET_FRAME_SLOTS];
-    uint8_t pages[RAMET_FRAME_SLOTS * RAMET_PAGE_SIZE]; /* XORed with their bases */
 };
 
 struct ramet_ingest {
@@ -89,7 +88,8 @@ struct ramet_ingest {
     struct ramet_store *store;
     uint64_t generation;
     uint64_t stored_bytes;
-    struct ramet_open_frame open[2]; /* by enum ramet_chunk_kind */
+    struct ramet_open_frame open[2];        /* by enum ramet_chunk_kind */
+    uint8_t record[RAMET_FRAME_RECORD_MAX]; /* scratch for encoding */
 };
 
 /* store.c */

@@ -91,8 +91,8 @@ static int visit_record(struct window *window, uint64_t offset, const struct ram
 static int next_start(struct window *window, uint64_t from, uint64_t *ret, struct ramet_error *err)
 {
     while (from < window->pack_size) {
-        const uint8_t *p, *found;
-        size_t have;
+        const uint8_t *p = NULL, *found;
+        size_t have = 0;
         int r = window_at(window, from, 1, &p, &have, err);
         if (r < 0)
             return r;
@@ -111,8 +111,8 @@ static int report_gap(struct window *window, uint64_t from, uint64_t to, const s
                       struct ramet_error *err)
 {
     for (uint64_t at = from; at < to && walk->damage;) {
-        const uint8_t *p;
-        size_t have;
+        const uint8_t *p = NULL;
+        size_t have = 0;
         int r = window_at(window, at, 1, &p, &have, err);
         if (r < 0)
             return r;
