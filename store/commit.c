@@ -4,9 +4,9 @@
  *
  * A sealed frame waits in the pending tables, readable and a dedup candidate. Placing
  * appends it to the pack and its hashes to the index, without a sync, whenever much is
- * waiting, so that memory stays bounded and the disk is not idle. Committing places the rest, syncs the pack, and then writes one
- * RocksDB batch: frame places, how far the pack reaches, and the
- * caller's records. Only after that are frames taken out of the pending tables.
+ * waiting, so that memory stays bounded and the disk is not idle. Committing places the rest, syncs the pack, and then
+ * writes one RocksDB batch: frame places, how far the pack reaches, and the caller's records. Only after that are
+ * frames taken out of the pending tables.
  *
  * A crash before the batch leaves bytes past the committed end of the pack, which
  * opening cuts off. A failed write leaves the frames pending with their content, so

@@ -20,7 +20,7 @@
  * A difference is kept when at most half of the 512 words changed: on memory images of Debian guests 128 to 400 words
  * give the same size within 0.1 %, so it is kept where reading gains nothing from not needing the base.
  */
-enum { batch_pages = 256, delta_words_max = 256 };
+enum { batch_pages = 256, delta_words_max = 256, lone_distance = 16 };
 
 int ramet_ingest_begin(struct ramet_store *store, struct ramet_ingest **ret, struct ramet_error *err)
 {
@@ -209,6 +209,33 @@ static int look_up(struct ramet_store *store, struct wanted *wanted, size_t coun
     return r;
 }
 
+/* Whether no page close by in the batch is in the same frame. Those at the batch's ends may have neighbours beyond. */
+static bool is_lone(const struct wanted *wanted, size_t count, size_t i)
+{
+    size_t from = i > lone_distance ? i - lone_distance : 0, to = i + lone_distance < count ? i + lone_distance : count;
+    if (i < lone_distance / 2 || i + lone_distance / 2 >= count)
+        return false;
+    for (size_t k = from; k < to; k++)
+        if (k != i && ramet_chunk_frame(wanted[k].candidate) == ramet_chunk_frame(wanted[i].candidate))
+            return false;
+    return true;
+}
+
+/*
+ * Reading an image back costs a read a frame, so a frame that serves a single page here is expensive. A small part of
+ * the pages is therefore stored again among its neighbours, and the index points there from then on.
+ */
+static void gather_lone(struct ramet_ingest *ingest, struct wanted *wanted, size_t count)
+{
+    int percent = ingest->store->options.locality_percent;
+    ingest->locality_credit += percent > 0 ? count * (unsigned)percent : 0;
+    for (size_t i = 0; i < count && ingest->locality_credit >= 100; i++)
+        if (wanted[i].candidate != RAMET_CHUNK_ZERO && is_lone(wanted, count, i)) {
+            wanted[i].candidate = RAMET_CHUNK_ZERO;
+            ingest->locality_credit -= 100;
+        }
+}
+
 static int put_batch(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, const uint8_t *pages, size_t count,
                      const ramet_chunk *bases, ramet_chunk *chunks, struct ramet_error *err)
 {
@@ -229,6 +256,8 @@ static int put_batch(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, co
     }
     atomic_fetch_add_explicit(&store->dedup_hits, kept, memory_order_relaxed);
     int r = look_up(store, wanted, missing, err);
+    if (r == 0 && kind == RAMET_CHUNK_DATA)
+        gather_lone(ingest, wanted, missing);
     for (size_t i = 0; i < missing && r == 0; i++) {
         size_t at = wanted[i].at;
         r = put_page(ingest, kind, pages + at * RAMET_PAGE_SIZE, &wanted[i], bases ? bases[at] : RAMET_CHUNK_ZERO,

@@ -88,6 +88,7 @@ struct ramet_ingest {
     struct ramet_store *store;
     uint64_t generation;
     uint64_t stored_bytes;
+    uint64_t locality_credit;               /* hundredths of pages that may be stored again */
     struct ramet_open_frame open[2];        /* by enum ramet_chunk_kind */
     uint8_t record[RAMET_FRAME_RECORD_MAX]; /* scratch for encoding */
 };
