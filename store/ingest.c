@@ -67,13 +67,11 @@ static int seal(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, struct 
     if (!pending)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
     ramet_frame_close(open->frame, open->count, open->delta ? open->bases : NULL);
-    int r = ramet_frame_encode(open->frame, store->options.zstd_level, ramet_packs_key(store->packs), ingest->record,
-                               &pending->record_size, err);
-    if (r == 0 && !(pending->record = malloc(pending->record_size)))
-        r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
-    if (r < 0) {
+    pending->record_size =
+        ramet_frame_encode(open->frame, store->options.level, ramet_packs_key(store->packs), ingest->record);
+    if (!(pending->record = malloc(pending->record_size))) {
         free(pending);
-        return r;
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
     }
     memcpy(pending->record, ingest->record, pending->record_size);
     memcpy(pending->hashes, open->hashes, sizeof pending->hashes);

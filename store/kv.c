@@ -119,7 +119,9 @@ static rocksdb_options_t *family_options(const struct ramet_kv *kv, enum ramet_k
     rocksdb_options_set_paranoid_checks(options, 1);
     rocksdb_options_set_max_background_jobs(options, 2);
     rocksdb_options_set_max_open_files(options, 256);
-    rocksdb_options_set_info_log_level(options, 2); /* warnings */
+    rocksdb_options_set_max_file_opening_threads(options,
+                                                 1); /* one a family; starting them costs more than they save */
+    rocksdb_options_set_info_log_level(options, 2);  /* warnings */
     rocksdb_options_set_keep_log_file_num(options, 2);
     return options;
 }

@@ -256,7 +256,6 @@ static void set_options(struct ramet_store_options *to, const struct ramet_store
     to->frame_slots = to->frame_slots ? to->frame_slots : 8;
     to->locality_percent = to->locality_percent ? to->locality_percent : 2;
     to->pack_bytes = to->pack_bytes ? to->pack_bytes : UINT64_C(256) << 20;
-    to->zstd_level = to->zstd_level ? to->zstd_level : 1;
     to->threads = to->threads ? to->threads : cpus > 0 ? (unsigned)cpus : 1;
 }
 
