@@ -49,6 +49,9 @@ class Ours(System):
     def restore(self, image, directory):
         return [self.tool, "restore", self.repo, image["name"].lower(), self.restored(image, directory)]
 
+    def recompress(self):
+        return [self.tool, "recompress", self.repo]
+
     def reads(self, image, count, *options):
         return [self.tool, "reads", self.repo, image["name"].lower(), "--count", str(count), *options]
 

@@ -11,9 +11,13 @@ else the machine does hits them alike. Then some are restored and compared.
 Bytes are the sizes of all files of the repository. Seconds are those of the whole process
 and of a sync of the file system after it; MB/s counts the image as long as it looks, holes
 included. Peak memory has a floor of some 16 MiB, this script's own. Caches are as the step
-before left them, that is warm, but for the cold reads, where the store's files leave the
-page cache before each one (the host below may keep them). --rounds starts again with fresh
-repositories; what is shown and promised is the median.
+before left them, that is warm. At the end our store is recompressed and gives the same
+images back again. --rounds starts anew with fresh repositories; what is shown and promised
+is the median.
+
+Reads are of random pages of A2: `cold`, the store's files leave the page cache before each
+(the host below may keep them); `first`, they are in it, but nothing was decoded yet;
+`warm`, each page was read once before, as many as our cache of 64 MiB holds.
 
 Peers: bench/peers.py. --quick takes two of them, and fewer images."""
 import itertools
@@ -34,7 +38,7 @@ from report import arguments, finish, promise, series
 QUICK_IMAGES = "A1", "A2", "A3", "B2", "P", "C1"
 RESTORED = "A2", "B2", "disk1"
 FORKS = "P", "C1", "C2", "C3"
-READS = 2000
+READS, WARM_READS = 2000, 500
 
 
 def repository_bytes(system):
@@ -82,12 +86,13 @@ def latencies(systems, image):
     """Random 4 KiB reads of one image, as (name, samples in us)."""
     ours, qcow2 = systems["ramet"], systems.get("qcow2")
     yield "reads.cold.ramet", samples_us(ours, ours.reads(image, READS, "--cold"))
-    yield "reads.warm.ramet", samples_us(ours, ours.reads(image, READS))
+    yield "reads.first.ramet", samples_us(ours, ours.reads(image, READS, "--first"))
+    yield "reads.warm.ramet", samples_us(ours, ours.reads(image, WARM_READS))
     yield "reads.machine", samples_us(ours, ours.direct(image["path"], READS))
     if qcow2 and shutil.which("qemu-storage-daemon"):
         with qcow2.mounted(image) as path:
             yield "reads.cold.qcow2", samples_us(ours, ours.direct(path, READS, "--forget", qcow2.stored(image)))
-            yield "reads.warm.qcow2", samples_us(ours, ours.direct(path, READS))
+            yield "reads.warm.qcow2", samples_us(ours, ours.direct(path, WARM_READS))
 
 
 def measure(systems, images, taken):
@@ -106,9 +111,18 @@ def measure(systems, images, taken):
     for image in (i for i in images if i["name"] in RESTORED):
         for system in systems:
             add("restore", system, image, restore(system, image))
-    image = next(i for i in images if i["name"] == "A2")
-    for name, samples in latencies({s.name: s for s in systems}, image):
+    image, by_name = next(i for i in images if i["name"] == "A2"), {s.name: s for s in systems}
+    for name, samples in latencies(by_name, image):
         taken.setdefault(name, []).extend(samples)
+    recompress(by_name["ramet"], images, image, taken, add)
+
+
+def recompress(ours, images, read, taken, add):
+    measured, _ = run(ours, ours.recompress())
+    add("recompress", ours, {"name": "all"}, measured | {"bytes": repository_bytes(ours)})
+    for image in (i for i in images if i["name"] in RESTORED):
+        add("restore-recompressed", ours, image, restore(ours, image))
+    taken.setdefault("reads.cold.recompressed", []).extend(samples_us(ours, ours.reads(read, READS, "--cold")))
 
 
 def promises(names, systems, value):
@@ -126,6 +140,10 @@ def promises(names, systems, value):
             if peer in systems:
                 total = {s: sum(value("ingest", s, n, "bytes") for n in some) for s in ("ramet", peer)}
                 made.append(promise(f"stored, {what} / {peer}'s", total["ramet"] / total[peer], "<=", bar))
+    if "restic" in systems:
+        total = sum(value("ingest", "restic", n, "bytes") for n in names)
+        made.append(promise(f"stored, recompressed, {len(names)} images / restic's",
+                            value("recompress", "ramet", "all", "bytes") / total, "<=", 0.65))
     for peer, bar in (("restic", 0.10), ("borg-4k", 0.35)):
         compare("ingest", peer, "A3", "bytes", "<=", bar)
     for child in FORKS[1:]:
@@ -150,7 +168,11 @@ def show(names, restored, rows, reads):
     table("ingest, MB/s", names, rows("ingest", names, "rate"))
     table("ingest, processor s", names, rows("ingest", names, "cpu"))
     table("ingest, peak MiB", names, rows("ingest", names, "rss", 1 / 1024))
-    table("restore, MB/s", restored, rows("restore", restored, "rate"))
+    table("restore, MB/s", restored, rows("restore", restored, "rate") | {
+        "ramet, recompressed": rows("restore-recompressed", restored, "rate", only=["ramet"])["ramet"]})
+    table("recompression", ["MB", "s", "MiB"], {"ramet": [
+        rows("recompress", ["all"], key, scale, ["ramet"])["ramet"][0]
+        for key, scale in (("bytes", 1e-6), ("seconds", 1), ("rss", 1 / 1024))]})
     table("4 KiB reads, us", ["p50", "p99"], {r["name"]: [r["p50"], r["p99"]] for r in reads})
     print()
 
@@ -189,8 +211,8 @@ def main():
     def value(*key):
         return statistics.median(taken[key if len(key) > 1 else key[0]])
 
-    def rows(verb, columns, key, scale=1):
-        return {s: [value(verb, s, n, key) * scale for n in columns] for s in systems}
+    def rows(verb, columns, key, scale=1, only=systems):
+        return {s: [value(verb, s, n, key) * scale for n in columns] for s in only}
 
     results = as_series(taken)
     show(names, restored, rows, [r for r in results if r["name"].startswith("reads.")])

@@ -6,13 +6,14 @@
  *
  *     ingest STORE NAME FILE [--parent NAME] [--image disk0]    a durable snapshot tagged NAME
  *     restore STORE NAME FILE                                   its image, synced
- *     reads STORE NAME [--count N] [--seed N] [--cold]          random pages that hold data
+ *     reads STORE NAME [--count N] [--seed N] [--cold|--first]  random pages that hold data
  *     direct FILE [--count N] [--seed N] [--forget PATH]        the same of a bare file, O_DIRECT
- *     rm STORE NAME    gc STORE    stat STORE
+ *     rm STORE NAME    gc STORE    stat STORE    recompress STORE [--level N]
  */
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "catalog.h"
+#include "image_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,8 @@ struct bench {
     const char *dir, *parent, *image, *forget;
     size_t count;
     uint64_t seed;
-    bool cold;
+    bool cold, first;
+    int level;
 };
 
 static uint64_t now_ns(void)
@@ -58,9 +60,11 @@ static int publish(struct bench *bench, struct ramet_snapshot *snapshot, const c
     return r == 0 ? ramet_catalog_tag(bench->catalog, snapshot, tag, err) : r;
 }
 
-static int put_file(struct bench *bench, struct ramet_ingest *ingest, struct ramet_snapshot *snapshot, const char *path,
-                    struct ramet_error *err)
+static int put_file(struct bench *bench, struct ramet_ingest *ingest, struct ramet_snapshot *snapshot,
+                    const struct ramet_snapshot *parent, const char *path, struct ramet_error *err)
 {
+    struct ramet_image *before = parent ? ramet_snapshot_image(parent, bench->image) : NULL;
+    struct ramet_page_map base;
     struct stat st;
     struct ramet_page_map map;
     struct ramet_image *image;
@@ -69,7 +73,9 @@ static int put_file(struct bench *bench, struct ramet_ingest *ingest, struct ram
     if (fd < 0 || fstat(fd, &st) < 0)
         return ramet_error_os(err, errno, "cannot open %s", path);
     uint64_t size = (uint64_t)st.st_size;
-    int r = ramet_image_put_file(bench->store, ingest, fd, path, size, &map, err);
+    int r = before ? ramet_image_map(before, &base, err) : 0;
+    if (r == 0)
+        r = ramet_image_put_file(bench->store, ingest, fd, path, size, before ? &base : NULL, &map, err);
     if (r == 0)
         r = ramet_image_new_stored(ramet_catalog_images(bench->catalog), size, map.root, &image, err);
     if (r == 0)
@@ -78,7 +84,7 @@ static int put_file(struct bench *bench, struct ramet_ingest *ingest, struct ram
         r = ramet_ingest_stored_bytes(ingest, &stored, err);
     snapshot->memory_bytes = size;
     atomic_store(&snapshot->stored_bytes, stored);
-    return r == 0 ? ramet_ingest_commit(ingest, NULL, err) : r;
+    return r;
 }
 
 static int cmd_ingest(struct bench *bench, char **argv, struct ramet_error *err)
@@ -96,7 +102,7 @@ static int cmd_ingest(struct bench *bench, char **argv, struct ramet_error *err)
         return r;
     if (parent)
         memcpy(snapshot->parent, parent->id, sizeof snapshot->parent);
-    r = put_file(bench, ingest, snapshot, argv[1], err);
+    r = put_file(bench, ingest, snapshot, parent, argv[1], err);
     if (r == 0)
         r = publish(bench, snapshot, argv[0], err);
     ramet_ingest_end(ingest);
@@ -204,18 +210,19 @@ static int pick_pages(const struct bench *bench, const struct source *source, ui
 }
 
 /*
- * Cold: what was decoded is forgotten before the first read, and before every read the files of `forget` leave the
- * page cache (they are synced, nothing holds them there). Map nodes stay decoded from their first use on, as they do
- * for a program that goes on reading. Warm: each page was read once before.
+ * Warm: each page was read once before. First: what was decoded is forgotten, then each page is read once; map nodes
+ * stay decoded from their first use on, as they do for a program that goes on reading. Cold: as first, and before
+ * every read the files of `forget` leave the page cache (they are synced, nothing holds them there).
  */
 static int sample_reads(const struct bench *bench, const struct source *source, const uint64_t *pages, size_t count,
                         uint64_t *samples, struct ramet_error *err)
 {
     static _Alignas(RAMET_PAGE_SIZE) uint8_t page[RAMET_PAGE_SIZE];
     int r = 0;
-    if (bench->forget && source->image)
+    bool warm = !bench->first && !bench->forget;
+    if (!warm && source->image)
         ramet_store_drop_caches(bench->store);
-    for (size_t i = 0; i < count && r == 0 && !bench->forget; i++)
+    for (size_t i = 0; i < count && r == 0 && warm; i++)
         r = source_read(source, pages[i], page, err);
     for (size_t i = 0; i < count && r == 0; i++) {
         if (bench->forget)
@@ -270,7 +277,20 @@ static int cmd_direct(struct bench *bench, char **argv, struct ramet_error *err)
     return read_source(bench, &source, err);
 }
 
-/* --- gc, stat --- */
+/* --- gc, recompress, stat --- */
+
+static int cmd_recompress(struct bench *bench, char **argv, struct ramet_error *err)
+{
+    (void)argv;
+    struct ramet_recompress_options options = {.level = bench->level, .threads = ramet_store_threads(bench->store)};
+    struct ramet_recompress_result result;
+    int r = ramet_store_recompress(bench->store, &options, &result, err);
+    if (r == 0)
+        printf("{\"frames\": %" PRIu64 ", \"before_bytes\": %" PRIu64 ", \"after_bytes\": %" PRIu64
+               ", \"duration_us\": %" PRIu64 "}\n",
+               result.frames, result.before_bytes, result.after_bytes, result.duration_us);
+    return r;
+}
 
 static int cmd_gc(struct bench *bench, char **argv, struct ramet_error *err)
 {
@@ -302,8 +322,9 @@ static const struct command {
     const char *name;
     int args; /* the store or the file among them */
     int (*run)(struct bench *bench, char **argv, struct ramet_error *err);
-} commands[] = {{"ingest", 3, cmd_ingest}, {"restore", 3, cmd_restore}, {"reads", 2, cmd_reads},  {"rm", 2, cmd_rm},
-                {"gc", 1, cmd_gc},         {"stat", 1, cmd_stat},       {"direct", 1, cmd_direct}};
+} commands[] = {{"ingest", 3, cmd_ingest}, {"restore", 3, cmd_restore}, {"reads", 2, cmd_reads},
+                {"rm", 2, cmd_rm},         {"gc", 1, cmd_gc},           {"recompress", 1, cmd_recompress},
+                {"stat", 1, cmd_stat},     {"direct", 1, cmd_direct}};
 
 static const struct command *parse(struct bench *bench, int argc, char **argv)
 {
@@ -312,7 +333,9 @@ static const struct command *parse(struct bench *bench, int argc, char **argv)
                                             {"count", required_argument, NULL, 'n'},
                                             {"seed", required_argument, NULL, 's'},
                                             {"cold", no_argument, NULL, 'c'},
+                                            {"first", no_argument, NULL, '1'},
                                             {"forget", required_argument, NULL, 'f'},
+                                            {"level", required_argument, NULL, 'l'},
                                             {0}};
     *bench = (struct bench){.image = "memory", .count = 1000, .seed = 1};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -322,7 +345,9 @@ static const struct command *parse(struct bench *bench, int argc, char **argv)
         case 'n': bench->count = strtoull(optarg, NULL, 10); break;
         case 's': bench->seed = strtoull(optarg, NULL, 10); break;
         case 'c': bench->cold = true; break;
+        case '1': bench->first = true; break;
         case 'f': bench->forget = optarg; break;
+        case 'l': bench->level = atoi(optarg); break;
         default: return NULL;
         }
     for (size_t i = 0; i < sizeof commands / sizeof *commands && optind < argc; i++)
