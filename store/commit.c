@@ -275,15 +275,16 @@ static int flush_journal(struct ramet_store *store, struct ramet_error *err)
 
 int ramet_store_write(struct ramet_store *store, struct ramet_kv_batch *batch, struct ramet_error *err)
 {
+    /* The write empties the batch, its journal entries too. */
+    _cleanup_(ramet_buf_free) struct ramet_buf entries = *ramet_kv_batch_journal(batch);
+    *ramet_kv_batch_journal(batch) = (struct ramet_buf){0};
     int r = ramet_kv_write(store->kv, batch, true, err);
     if (r < 0)
         return r;
-    struct ramet_buf *entries = ramet_kv_batch_journal(batch);
     pthread_mutex_lock(&store->journal_lock);
-    ramet_buf_put(&store->journal, entries->data, entries->size);
-    store->journal.failed |= entries->failed;
+    ramet_buf_put(&store->journal, entries.data, entries.size);
+    store->journal.failed |= entries.failed;
     pthread_mutex_unlock(&store->journal_lock);
-    entries->size = 0;
     /* A fork must not wait for a commit under way; whoever holds the lock takes the entries along. */
     if (pthread_mutex_trylock(&store->commit_lock) == 0) {
         flush_journal(store, NULL);

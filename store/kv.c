@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "journal.h"
+#include "witness.h"
 
 #include <dirent.h>
 #include <rocksdb/c.h>
@@ -41,6 +42,7 @@ struct ramet_kv {
     rocksdb_column_family_handle_t *families[RAMET_KV_FAMILY_COUNT];
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read, *walk;
+    struct ramet_witness *witness;
 };
 
 struct index_put {
@@ -117,6 +119,7 @@ static rocksdb_options_t *family_options(const struct ramet_kv *kv, enum ramet_k
     rocksdb_options_set_create_if_missing(options, 1);
     rocksdb_options_set_create_missing_column_families(options, 1);
     rocksdb_options_set_paranoid_checks(options, 1);
+    rocksdb_options_set_wal_recovery_mode(options, rocksdb_point_in_time_recovery); /* and see check_witness */
     rocksdb_options_set_max_background_jobs(options, 2);
     rocksdb_options_set_max_open_files(options, 256);
     rocksdb_options_set_max_file_opening_threads(options,
@@ -124,6 +127,20 @@ static rocksdb_options_t *family_options(const struct ramet_kv *kv, enum ramet_k
     rocksdb_options_set_info_log_level(options, 2);  /* warnings */
     rocksdb_options_set_keep_log_file_num(options, 2);
     return options;
+}
+
+/* What was acknowledged must be there: the log is replayed up to the first record that does not verify. */
+static int check_witness(struct ramet_kv *kv, struct ramet_error *err)
+{
+    uint64_t acknowledged, found = rocksdb_get_latest_sequence_number(kv->db);
+    int r = ramet_witness_open(kv->dir, &kv->witness, &acknowledged, err);
+    if (r < 0 || found >= acknowledged)
+        return r;
+    ramet_error_set(err, RAMET_CORRUPT, "the index %s ends at write %llu, and %llu were acknowledged", kv->dir,
+                    (unsigned long long)found, (unsigned long long)acknowledged);
+    return ramet_error_hint(err,
+                            "part of its log or manifest is damaged or missing; put it back, or 'rametd --rebuild' "
+                            "makes the index anew from the packs");
 }
 
 int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *err)
@@ -150,6 +167,11 @@ int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *er
         kv->db = NULL;
         ramet_kv_close(kv);
         return fail(text, "cannot open the index", err);
+    }
+    int r = check_witness(kv, err);
+    if (r < 0) {
+        ramet_kv_close(kv);
+        return r;
     }
     *ret = kv;
     return 0;
@@ -178,6 +200,7 @@ void ramet_kv_close(struct ramet_kv *kv)
             rocksdb_column_family_handle_destroy(kv->families[i]);
         rocksdb_close(kv->db);
     }
+    ramet_witness_close(kv->witness);
     rocksdb_readoptions_destroy(kv->read);
     rocksdb_readoptions_destroy(kv->walk);
     rocksdb_cache_destroy(kv->cache);
@@ -310,12 +333,16 @@ int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync,
     char *text = NULL;
     size_t size;
     add_index_puts(batch);
+    /* Others may write between: this batch ends here or later, and its sync covers all before it. */
+    uint64_t reached = rocksdb_get_latest_sequence_number(kv->db) + (uint64_t)rocksdb_writebatch_count(batch->batch);
     rocksdb_writeoptions_t *options = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(options, sync);
     rocksdb_write(kv->db, options, batch->batch, &text);
     rocksdb_writeoptions_destroy(options);
     if (text)
         return fail(text, "cannot write the index", err);
+    if (sync)
+        ramet_witness_raise(kv->witness, reached);
     rocksdb_writebatch_data(batch->batch, &size);
     rocksdb_writebatch_clear(batch->batch);
     batch->journal.size = 0;
