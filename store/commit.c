@@ -407,7 +407,8 @@ int ramet_commit_checkpoint(struct ramet_store *store, struct ramet_error *err)
 
 void ramet_pending_discard(struct ramet_store *store)
 {
-    if (!atomic_load(&store->commit_failed))
+    /* A batch that failed may be found at the next opening, and names bytes of the packs. */
+    if (!atomic_load(&store->commit_failed) || ramet_kv_writable(store->kv, NULL) < 0)
         return;
     struct ramet_error err = {0};
     pthread_mutex_lock(&store->commit_lock);

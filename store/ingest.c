@@ -24,6 +24,9 @@ enum { batch_pages = 32, delta_words_max = 256, lone_distance = 16 };
 
 int ramet_ingest_begin(struct ramet_store *store, struct ramet_ingest **ret, struct ramet_error *err)
 {
+    int r = ramet_kv_writable(store->kv, err); /* pending frames would pile up */
+    if (r < 0)
+        return r;
     struct ramet_ingest *ingest = calloc(1, sizeof *ingest);
     if (!ingest)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for an ingest");

@@ -19,6 +19,7 @@
 
 #include <dirent.h>
 #include <rocksdb/c.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -43,6 +44,7 @@ struct ramet_kv {
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read, *walk;
     struct ramet_witness *witness;
+    _Atomic bool write_failed; /* whether the batch is there is not known, and RocksDB may abort on another */
 };
 
 struct index_put {
@@ -122,9 +124,10 @@ static rocksdb_options_t *family_options(const struct ramet_kv *kv, enum ramet_k
     rocksdb_options_set_wal_recovery_mode(options, rocksdb_point_in_time_recovery); /* and see check_witness */
     rocksdb_options_set_max_background_jobs(options, 2);
     rocksdb_options_set_max_open_files(options, 256);
-    rocksdb_options_set_max_file_opening_threads(options,
-                                                 1); /* one a family; starting them costs more than they save */
-    rocksdb_options_set_info_log_level(options, 2);  /* warnings */
+    /* One a family: starting them costs more than they save. */
+    rocksdb_options_set_max_file_opening_threads(options, 1);
+    /* Nothing after opening: with assertions, as Debian builds it, RocksDB aborts on a line after one that failed. */
+    rocksdb_options_set_info_log_level(options, 4);
     rocksdb_options_set_keep_log_file_num(options, 2);
     return options;
 }
@@ -328,10 +331,23 @@ static void add_index_puts(struct ramet_kv_batch *batch)
     batch->count = 0;
 }
 
+int ramet_kv_writable(const struct ramet_kv *kv, struct ramet_error *err)
+{
+    if (!atomic_load(&kv->write_failed))
+        return 0;
+    ramet_error_set(err, RAMET_IO, "an earlier write to the index failed; the store takes no more writes");
+    ramet_error_hint(err, "check the disk and its free space, then restart the daemon: "
+                          "everything acknowledged before is safe");
+    return -RAMET_IO;
+}
+
 int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync, struct ramet_error *err)
 {
     char *text = NULL;
     size_t size;
+    int r = ramet_kv_writable(kv, err);
+    if (r < 0)
+        return r;
     add_index_puts(batch);
     /* Others may write between: this batch ends here or later, and its sync covers all before it. */
     uint64_t reached = rocksdb_get_latest_sequence_number(kv->db) + (uint64_t)rocksdb_writebatch_count(batch->batch);
@@ -339,8 +355,10 @@ int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync,
     rocksdb_writeoptions_set_sync(options, sync);
     rocksdb_write(kv->db, options, batch->batch, &text);
     rocksdb_writeoptions_destroy(options);
-    if (text)
+    if (text) {
+        atomic_store(&kv->write_failed, true);
         return fail(text, "cannot write the index", err);
+    }
     if (sync)
         ramet_witness_raise(kv->witness, reached);
     rocksdb_writebatch_data(batch->batch, &size);

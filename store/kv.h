@@ -53,8 +53,13 @@ static inline bool ramet_kv_is_journaled(enum ramet_kv_family family)
 }
 /* The batch's journal entries so far (journal.h); borrowed, empty after a write. */
 struct ramet_buf *ramet_kv_batch_journal(struct ramet_kv_batch *batch);
-/* All or nothing; durable when it returns if `sync`. The batch is empty afterwards. */
+/*
+ * All or nothing; durable when it returns if `sync`. The batch is empty afterwards. After one
+ * that failed no more are taken: whether it is there is known at the next opening.
+ */
 int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync, struct ramet_error *err);
+/* 0, or the error that every write gives once one failed. */
+int ramet_kv_writable(const struct ramet_kv *kv, struct ramet_error *err);
 
 /* Walks a table in key order, over the state at creation, beginning at `from` (NULL: the first key). */
 struct ramet_kv_iter *ramet_kv_iter_new(struct ramet_kv *kv, enum ramet_kv_family family, const void *from,

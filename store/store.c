@@ -169,14 +169,16 @@ int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err
     int r = ramet_packs_list(store->packs, &packs, &count, err);
     uint32_t kept = 0;
     for (size_t i = 0; i < count && r == 0; i++) {
-        if ((r = committed_size(store, packs[i], &committed, err)) < 0)
+        uint64_t reach; /* of this pack: `committed` is the last kept one's */
+        if ((r = committed_size(store, packs[i], &reach, err)) < 0)
             break;
-        if (committed == 0) {
+        if (reach == 0) {
             if ((r = before_cut(store, err)) == 0)
                 r = ramet_packs_remove(store->packs, packs[i], err);
             continue;
         }
         kept = packs[i];
+        committed = reach;
         if ((r = ramet_packs_size(store->packs, packs[i], &size, err)) == 0 && size > committed &&
             (r = before_cut(store, err)) == 0)
             r = ramet_packs_cut(store->packs, packs[i], committed, err);
