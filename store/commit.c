@@ -264,15 +264,18 @@ static int flush_journal(struct ramet_store *store, struct ramet_error *err)
 
 int ramet_store_write(struct ramet_store *store, struct ramet_kv_batch *batch, struct ramet_error *err)
 {
+    struct ramet_buf *journal = ramet_kv_batch_journal(batch), entries = *journal;
+    *journal = (struct ramet_buf){0}; /* the write empties the batch, its journal too */
     int r = ramet_kv_write(store->kv, batch, true, err);
-    if (r < 0)
+    if (r < 0) {
+        *journal = entries;
         return r;
-    struct ramet_buf *entries = ramet_kv_batch_journal(batch);
+    }
     pthread_mutex_lock(&store->journal_lock);
-    ramet_buf_put(&store->journal, entries->data, entries->size);
-    store->journal.failed |= entries->failed;
+    ramet_buf_put(&store->journal, entries.data, entries.size);
+    store->journal.failed |= entries.failed;
     pthread_mutex_unlock(&store->journal_lock);
-    entries->size = 0;
+    ramet_buf_free(&entries);
     /* A fork must not wait for a commit under way; whoever holds the lock takes the entries along. */
     if (pthread_mutex_trylock(&store->commit_lock) == 0) {
         flush_journal(store, NULL);
