@@ -222,9 +222,7 @@ int ramet_store_rebuild(const char *dir, struct ramet_rebuild_result *ret, struc
     char fresh[PATH_MAX];
     struct rebuild rebuild = {.next_frame = 1};
     snprintf(fresh, sizeof fresh, "%s/index.new", dir);
-    int r = ramet_dir_remove(fresh, err);
-    if (r == 0)
-        r = ramet_store_open_bare(dir, fresh, &rebuild.store, err);
+    int r = ramet_store_open_bare(dir, fresh, &rebuild.store, err);
     if (r == 0 && !(rebuild.batch = ramet_kv_batch_new(rebuild.store->kv)))
         r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory to rebuild");
     if (r == 0)

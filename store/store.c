@@ -252,6 +252,8 @@ static int open_parts(struct ramet_store *store, const char *index, bool rebuild
         r = ramet_dir_make(path, 0700, err);
     if (r == 0)
         r = ramet_packs_open(path, store->id, store->options.pack_bytes, &store->packs, err);
+    if (r == 0 && rebuilding) /* what an earlier attempt left; only now, under the lock */
+        r = ramet_dir_remove(index, err);
     return r == 0 ? ramet_kv_open(index, &store->kv, err) : r;
 }
 

@@ -101,7 +101,7 @@ struct ramet_ingest {
 /* Cuts what lies past the committed end of every pack, and continues the last. Under commit_lock or alone. */
 int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err);
 
-/* Opens the parts with an index at `index` and repairs nothing, for rebuilding. */
+/* Opens the parts with a fresh index at `index`, removing what is there, and repairs nothing: for rebuilding. */
 int ramet_store_open_bare(const char *dir, const char *index, struct ramet_store **ret, struct ramet_error *err);
 /* Writes the store's id into a fresh index. */
 int ramet_store_claim_index(struct ramet_store *store, struct ramet_error *err);
