@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "jobs.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ struct job {
 
 struct ramet_commit_queue {
     struct ramet_catalog *catalog;
+    struct ramet_jobs *background; /* held for each job from its arrival to its end */
     pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
@@ -97,6 +99,7 @@ static void run_job(struct ramet_commit_queue *queue, struct job *job)
         unlink_job(queue, job);
     pthread_cond_broadcast(&queue->changed);
     pthread_mutex_unlock(&queue->lock);
+    ramet_jobs_release(queue->background);
     if (r == 0)
         job_free(job);
 }
@@ -121,12 +124,14 @@ static void *run(void *arg)
     return NULL;
 }
 
-int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_commit_queue **ret, struct ramet_error *err)
+int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_jobs *background,
+                           struct ramet_commit_queue **ret, struct ramet_error *err)
 {
     struct ramet_commit_queue *queue = calloc(1, sizeof *queue);
     if (!queue)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the commit queue");
     queue->catalog = catalog;
+    queue->background = background;
     pthread_mutex_init(&queue->lock, NULL);
     pthread_cond_init(&queue->changed, NULL);
     int r = pthread_create(&queue->thread, NULL, run, queue);
@@ -169,6 +174,7 @@ int ramet_commit_queue_add(struct ramet_commit_queue *queue, struct ramet_snapsh
         job->taken_of = taken_of;
         memcpy(job->generations, generations, taken_of->disk_count * sizeof *generations);
     }
+    ramet_jobs_hold(queue->background);
     pthread_mutex_lock(&queue->lock);
     struct job **at = &queue->jobs;
     while (*at)

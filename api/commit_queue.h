@@ -11,8 +11,11 @@
 #include "catalog.h"
 
 struct ramet_commit_queue;
+struct ramet_jobs;
 
-int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_commit_queue **ret, struct ramet_error *err);
+/* `background` is held while anything waits, and must outlive the queue. */
+int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_jobs *background,
+                           struct ramet_commit_queue **ret, struct ramet_error *err);
 /* Finishes what was added, then ends the thread. NULL is a no-op. */
 void ramet_commit_queue_free(struct ramet_commit_queue *queue);
 

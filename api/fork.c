@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "jobs.h"
 #include "mount.h"
 #include "service_private.h"
 
@@ -240,6 +241,7 @@ int ramet_service_snapshot(struct ramet_service *service, const char *ref, const
                            struct ramet_snapshot_info *ret, struct ramet_fork_timing *ret_timing,
                            struct ramet_error *err)
 {
+    _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
     _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *sandbox = NULL;
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
     uint64_t began = ramet_now_us(), generations[RAMET_BRANCH_DISKS_MAX];
@@ -416,6 +418,7 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
 int ramet_service_fork(struct ramet_service *service, const char *ref, const struct ramet_fork_request *request,
                        struct ramet_fork_result *ret, struct ramet_error *err)
 {
+    _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
     _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *parent = NULL;
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
     struct ramet_fork_result result = {0};

@@ -12,6 +12,8 @@
 #define MEMORY_MAX_BYTES (UINT64_C(1) << 44)
 #define CPUS_MAX 256
 #define WAIT_MAX_MS 86400000u
+#define RATE_MIN (UINT64_C(1) << 16) /* a frame is read as a whole */
+#define RATE_MAX (UINT64_C(1) << 44)
 
 static int want_unsigned(const struct ramet_json *body, const char *key, unsigned min, unsigned max, unsigned *ret,
                          struct ramet_error *err)
@@ -221,12 +223,12 @@ void ramet_exec_body_free(struct ramet_exec_body *body)
     free(body->input);
 }
 
-/* ---- import, export and the small ones ---- */
+/* ---- import and export ---- */
 
 int ramet_import_body(const struct ramet_json *body, struct ramet_import_request *ret, struct ramet_error *err)
 {
-    static const char *const keys[] = {"tag",    "disk",  "kernel",       "initrd", "cmdline",
-                                       "memory", "state", "memory_bytes", "cpus",   NULL};
+    static const char *const keys[] = {"tag",   "disk",         "kernel", "initrd", "cmdline", "memory",
+                                       "state", "memory_bytes", "cpus",   "parent", NULL};
     struct ramet_import_request request = {0};
     const struct {
         const char *key, **to;
@@ -242,6 +244,8 @@ int ramet_import_body(const struct ramet_json *body, struct ramet_import_request
         rc = ramet_json_want_string(body, "tag", &request.tag, err);
     if (rc == 0)
         rc = ramet_json_want_string(body, "cmdline", &request.cmdline, err);
+    if (rc == 0)
+        rc = ramet_json_want_string(body, "parent", &request.parent, err);
     if (rc == 0)
         rc = ramet_json_want_u64(body, "memory_bytes", MEMORY_MIN_BYTES, MEMORY_MAX_BYTES, &request.memory_bytes, err);
     if (rc == 0)
@@ -270,6 +274,53 @@ int ramet_export_body(const struct ramet_json *body, struct ramet_export_request
         *ret = request;
     return rc;
 }
+
+/* ---- the store ---- */
+
+int ramet_scrub_body(const struct ramet_json *body, struct ramet_job_request *ret, struct ramet_error *err)
+{
+    static const char *const keys[] = {"bytes_per_second", "restart", NULL};
+    struct ramet_job_request request = {.kind = RAMET_JOB_SCRUB};
+    int rc = ramet_json_want_only(body, keys, err);
+    if (rc == 0)
+        rc = ramet_json_want_u64(body, "bytes_per_second", RATE_MIN, RATE_MAX, &request.bytes_per_second, err);
+    if (rc == 0)
+        rc = ramet_json_want_bool(body, "restart", &request.restart, err);
+    if (rc == 0)
+        *ret = request;
+    return rc;
+}
+
+int ramet_recompress_body(const struct ramet_json *body, struct ramet_job_request *ret, struct ramet_error *err)
+{
+    static const char *const keys[] = {"level", "threads", NULL};
+    struct ramet_job_request request = {.kind = RAMET_JOB_RECOMPRESS};
+    unsigned level = 0;
+    int rc = ramet_json_want_only(body, keys, err);
+    if (rc == 0)
+        rc = want_unsigned(body, "level", 1, RAMET_LEVEL_MAX, &level, err);
+    if (rc == 0)
+        rc = want_unsigned(body, "threads", 1, RAMET_JOB_THREADS_MAX, &request.threads, err);
+    if (rc < 0)
+        return rc;
+    request.level = (int)level;
+    *ret = request;
+    return 0;
+}
+
+int ramet_fsck_body(const struct ramet_json *body, bool *ret_repair, struct ramet_error *err)
+{
+    static const char *const keys[] = {"repair", NULL};
+    bool repair = false;
+    int rc = ramet_json_want_only(body, keys, err);
+    if (rc == 0)
+        rc = ramet_json_want_bool(body, "repair", &repair, err);
+    if (rc == 0)
+        *ret_repair = repair;
+    return rc;
+}
+
+/* ---- the small ones ---- */
 
 int ramet_string_body(const struct ramet_json *body, const char *key, bool required, const char **ret,
                       struct ramet_error *err)

@@ -28,6 +28,10 @@ void ramet_exec_body_free(struct ramet_exec_body *body);
 
 int ramet_import_body(const struct ramet_json *body, struct ramet_import_request *ret, struct ramet_error *err);
 
+int ramet_scrub_body(const struct ramet_json *body, struct ramet_job_request *ret, struct ramet_error *err);
+int ramet_recompress_body(const struct ramet_json *body, struct ramet_job_request *ret, struct ramet_error *err);
+int ramet_fsck_body(const struct ramet_json *body, bool *ret_repair, struct ramet_error *err);
+
 struct ramet_export_request {
     const char *image, *path, *format;
 };

@@ -155,6 +155,8 @@ struct ramet_json *ramet_store_json(const struct ramet_store_info *info)
     SET_U64(o, info, chunks);
     SET_U64(o, info, frames);
     SET_U64(o, info, packs);
+    SET_U64(o, info, delta_frames);
+    SET_U64(o, info, cold_frames);
     SET_U64(o, info, dedup_hits);
     SET_U64(o, info, dedup_misses);
     SET_U64(o, info, cache_hits);
@@ -168,6 +170,8 @@ struct ramet_json *ramet_gc_json(const struct ramet_gc_info *info)
     SET_U64(o, info, live_chunks);
     SET_U64(o, info, dead_chunks);
     SET_U64(o, info, freed_bytes);
+    SET_U64(o, info, trimmed_frames);
+    SET_U64(o, info, moved_frames);
     SET_U64(o, info, packs_removed);
     SET_U64(o, info, duration_us);
     return o;
@@ -190,7 +194,37 @@ struct ramet_json *ramet_fsck_json(const struct ramet_fsck_info *info)
     SET_U64(o, info, frames);
     SET_U64(o, info, chunks);
     SET_U64(o, info, problems);
-    ramet_json_set(o, "report", info->report ? lines_json(info->report) : ramet_json_array());
+    SET_BOOL(o, info, repaired);
+    SET_U64(o, info, mended_headers);
+    ramet_json_set(o, "report", lines_json(info->report));
+    return o;
+}
+
+struct ramet_json *ramet_job_json(const struct ramet_job_info *info)
+{
+    struct ramet_json *o = ramet_json_object();
+    const struct ramet_job_request *request = &info->request;
+    ramet_json_set_string(o, "state", ramet_job_state_name(info->state));
+    ramet_json_set_string(o, "code", info->code ? ramet_code_name(info->code) : "");
+    SET_STRING(o, info, reason);
+    SET_I64(o, info, started_ms);
+    SET_U64(o, info, duration_us);
+    SET_U64(o, info, done_frames);
+    SET_U64(o, info, total_frames);
+    if (request->kind == RAMET_JOB_SCRUB) {
+        SET_U64(o, request, bytes_per_second);
+        SET_U64(o, info, frames);
+        SET_U64(o, info, chunks);
+        SET_U64(o, info, bytes);
+        SET_U64(o, info, problems);
+        ramet_json_set(o, "report", lines_json(info->report));
+    } else {
+        SET_BOOL(o, request, automatic);
+        SET_I64(o, request, level);
+        SET_U64(o, request, threads);
+        SET_U64(o, info, before_bytes);
+        SET_U64(o, info, after_bytes);
+    }
     return o;
 }
 

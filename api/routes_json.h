@@ -26,6 +26,7 @@ struct ramet_json *ramet_exec_json(const struct ramet_exec_result *result);
 struct ramet_json *ramet_diff_json(const struct ramet_diff *diff);
 struct ramet_json *ramet_store_json(const struct ramet_store_info *info);
 struct ramet_json *ramet_gc_json(const struct ramet_gc_info *info);
+struct ramet_json *ramet_job_json(const struct ramet_job_info *info);   /* likewise */
 struct ramet_json *ramet_fsck_json(const struct ramet_fsck_info *info); /* splits info->report in place */
 
 /* {key: ref}: the answer of a call that leaves nothing to show. */

@@ -112,18 +112,19 @@ int ramet_route_import(const struct ramet_call *call, struct ramet_json **ret, s
 int ramet_route_export(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
 {
     struct ramet_export_request request;
-    uint64_t size_bytes = 0;
+    struct ramet_export result;
     int rc = ramet_export_body(call->body, &request, err);
     if (rc == 0)
         rc = ramet_service_export(ramet_call_service(call), call->param, request.image, request.path, request.format,
-                                  &size_bytes, err);
+                                  &result, err);
     if (rc < 0)
         return rc;
     *ret = ramet_json_object();
     ramet_json_set_string(*ret, "image", request.image);
     ramet_json_set_string(*ret, "path", request.path);
     ramet_json_set_string(*ret, "format", request.format);
-    ramet_json_set_u64(*ret, "size_bytes", size_bytes);
+    ramet_json_set_u64(*ret, "size_bytes", result.size_bytes);
+    ramet_json_set_string(*ret, "sha256", result.sha256);
     return 0;
 }
 

@@ -54,12 +54,75 @@ int ramet_route_store_gc(const struct ramet_call *call, struct ramet_json **ret,
 int ramet_route_store_fsck(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
 {
     struct ramet_fsck_info info;
-    int rc = ramet_empty_body(call->body, err);
+    bool repair;
+    int rc = ramet_fsck_body(call->body, &repair, err);
     if (rc == 0)
-        rc = ramet_service_store_fsck(ramet_call_service(call), &info, err);
+        rc = ramet_service_store_fsck(ramet_call_service(call), repair, &info, err);
     if (rc < 0)
         return rc;
     *ret = ramet_fsck_json(&info);
     free(info.report);
     return 0;
+}
+
+/* ---- background jobs ---- */
+
+static int answer_job(const struct ramet_call *call, enum ramet_job_kind kind, struct ramet_json **ret,
+                      struct ramet_error *err)
+{
+    struct ramet_job_info info;
+    int rc = ramet_service_job_get(ramet_call_service(call), kind, &info, err);
+    if (rc < 0)
+        return rc;
+    *ret = ramet_job_json(&info);
+    free(info.report);
+    return 0;
+}
+
+static int start_job(const struct ramet_call *call, const struct ramet_job_request *request, struct ramet_json **ret,
+                     struct ramet_error *err)
+{
+    int rc = ramet_service_job_start(ramet_call_service(call), request, err);
+    return rc < 0 ? rc : answer_job(call, request->kind, ret, err);
+}
+
+static int stop_job(const struct ramet_call *call, enum ramet_job_kind kind, struct ramet_json **ret,
+                    struct ramet_error *err)
+{
+    ramet_service_job_stop(ramet_call_service(call), kind);
+    return answer_job(call, kind, ret, err);
+}
+
+int ramet_route_scrub_start(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    struct ramet_job_request request;
+    int rc = ramet_scrub_body(call->body, &request, err);
+    return rc < 0 ? rc : start_job(call, &request, ret, err);
+}
+
+int ramet_route_scrub(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    return answer_job(call, RAMET_JOB_SCRUB, ret, err);
+}
+
+int ramet_route_scrub_stop(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    return stop_job(call, RAMET_JOB_SCRUB, ret, err);
+}
+
+int ramet_route_recompress_start(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    struct ramet_job_request request;
+    int rc = ramet_recompress_body(call->body, &request, err);
+    return rc < 0 ? rc : start_job(call, &request, ret, err);
+}
+
+int ramet_route_recompress(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    return answer_job(call, RAMET_JOB_RECOMPRESS, ret, err);
+}
+
+int ramet_route_recompress_stop(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    return stop_job(call, RAMET_JOB_RECOMPRESS, ret, err);
 }

@@ -22,6 +22,7 @@ static const char *const diff_query[] = {"from", "to", NULL};
 #define GET_TEXT(path, operation, text, type) {"GET", path, operation, NULL, 200, false, NULL, text, type}
 #define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL}
 #define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL}
+#define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL}
 #define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL}
 #define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL}
 /* clang-format on */
@@ -53,6 +54,12 @@ static const struct ramet_route routes[] = {
     GET("/v1/store/stat", "getStoreStat", ramet_route_store_stat),
     POST("/v1/store/gc", "collectGarbage", ramet_route_store_gc),
     POST("/v1/store/fsck", "checkStore", ramet_route_store_fsck),
+    START("/v1/store/scrub", "startScrub", ramet_route_scrub_start),
+    GET("/v1/store/scrub", "getScrub", ramet_route_scrub),
+    DELETE("/v1/store/scrub", "stopScrub", ramet_route_scrub_stop),
+    START("/v1/store/recompress", "startRecompress", ramet_route_recompress_start),
+    GET("/v1/store/recompress", "getRecompress", ramet_route_recompress),
+    DELETE("/v1/store/recompress", "stopRecompress", ramet_route_recompress_stop),
 
     GET_TEXT("/openapi.yaml", "getOpenapi", ramet_openapi_yaml, "application/yaml"),
 };

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "image_file.h"
 #include "mount.h"
 #include "service_private.h"
 

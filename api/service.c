@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "jobs.h"
 #include "mount.h"
 #include "service_private.h"
 
@@ -53,8 +54,11 @@ static int open_parts(struct ramet_service *service, const struct ramet_service_
         r = ramet_dir_make(config->run_dir, 0700, err);
     if (r == 0)
         r = ramet_mount_start(config->mount_dir, service->catalog, &service->mount, err);
+    const struct ramet_jobs_options jobs = {.recompress_level = config->recompress_level};
     if (r == 0)
-        r = ramet_commit_queue_new(service->catalog, &service->commits, err);
+        r = ramet_jobs_new(service->catalog, &jobs, &service->jobs, err);
+    if (r == 0)
+        r = ramet_commit_queue_new(service->catalog, service->jobs, &service->commits, err);
     return r == 0 ? list_lost(service, err) : r;
 }
 
@@ -95,6 +99,7 @@ void ramet_service_close(struct ramet_service *service)
 {
     if (!service)
         return;
+    ramet_jobs_close(service->jobs);
     ramet_service_end_sandboxes(service);
     while (service->sandboxes) {
         struct ramet_sandbox *sandbox = service->sandboxes;
@@ -102,6 +107,7 @@ void ramet_service_close(struct ramet_service *service)
         ramet_sandbox_unref(sandbox);
     }
     ramet_commit_queue_free(service->commits);
+    ramet_jobs_free(service->jobs);
     ramet_mount_stop(service->mount);
     ramet_catalog_close(service->catalog);
     ramet_store_close(service->store);

@@ -32,7 +32,11 @@ struct ramet_service_config {
     const char *store_dir; /* made when missing */
     const char *mount_dir; /* mount point, made when missing */
     const char *run_dir;   /* sockets and logs of sandboxes, made when missing; short: sun_path holds 107 bytes */
+    int recompress_level;  /* zstd, of recompression in quiet times; 0: the store's choice; or RAMET_RECOMPRESS_OFF */
 };
+#define RAMET_RECOMPRESS_OFF (-1)
+#define RAMET_LEVEL_MAX 22 /* zstd's highest */
+#define RAMET_JOB_THREADS_MAX 16
 
 enum ramet_sandbox_state {
     RAMET_SANDBOX_STARTING,
@@ -134,8 +138,9 @@ struct ramet_import_request {
     const char *disk;                      /* raw image, or qcow2 and others through qemu-img */
     const char *kernel, *initrd, *cmdline; /* files and text for a boot */
     const char *memory, *state;            /* files: only when all of a stopped machine comes from `ramet export` */
-    uint64_t memory_bytes;                 /* default memory of sandboxes that boot it; 0: 256 MiB */
-    unsigned cpus;                         /* 0: 1 */
+    const char *parent;    /* ref of a durable snapshot that memory and disk are later states of, or NULL */
+    uint64_t memory_bytes; /* default memory of sandboxes that boot it; 0: 256 MiB */
+    unsigned cpus;         /* 0: 1 */
 };
 
 struct ramet_diff {
@@ -155,14 +160,57 @@ struct ramet_store_info {
     uint64_t stored_bytes;  /* packs on disk */
     uint64_t index_bytes;   /* RocksDB on disk */
     uint64_t chunks, frames, packs;
+    uint64_t delta_frames, cold_frames;                          /* of `frames`: with differences; recompressed */
     uint64_t dedup_hits, dedup_misses, cache_hits, cache_misses; /* since the daemon started */
 };
 struct ramet_gc_info {
-    uint64_t live_chunks, dead_chunks, freed_bytes, packs_removed, duration_us;
+    uint64_t live_chunks, dead_chunks, freed_bytes, trimmed_frames, moved_frames, packs_removed, duration_us;
 };
 struct ramet_fsck_info {
-    uint64_t snapshots, frames, chunks, problems;
-    char *report; /* one line a problem, owned; "" when clean */
+    uint64_t snapshots, frames, chunks, problems; /* what remains after a repair */
+    bool repaired;                                /* the journal and damaged pack headers were written anew */
+    uint64_t mended_headers;
+    char *report; /* one line a problem, with what can be done, owned; "" when clean */
+};
+
+/* What runs in the background on the store, one of each kind at a time. */
+enum ramet_job_kind { RAMET_JOB_SCRUB, RAMET_JOB_RECOMPRESS, RAMET_JOB_KINDS };
+enum ramet_job_state {
+    RAMET_JOB_NONE, /* none of this kind since the daemon started */
+    RAMET_JOB_RUNNING,
+    RAMET_JOB_FINISHED,
+    RAMET_JOB_STOPPED, /* before its end; the next one goes on there */
+    RAMET_JOB_FAILED
+};
+const char *ramet_job_state_name(enum ramet_job_state state); /* "running", ... */
+
+struct ramet_job_request {
+    enum ramet_job_kind kind;
+    uint64_t bytes_per_second; /* scrub: read at most; 0: no limit */
+    bool restart;              /* scrub: from the start, not from where the last one stood */
+    int level;                 /* recompress: zstd; 0: the store's choice */
+    unsigned threads;          /* recompress: 1..RAMET_JOB_THREADS_MAX; 0: one */
+    bool automatic;            /* recompress: begun by the service itself */
+};
+/* How the last one of a kind went, or goes. */
+struct ramet_job_info {
+    enum ramet_job_state state;
+    struct ramet_job_request request;
+    int code;         /* enum ramet_code, why it failed */
+    char reason[512]; /* the same in words, or "" */
+    int64_t started_ms;
+    uint64_t duration_us;
+    uint64_t done_frames, total_frames; /* how far it has come; of a scrub in frame numbers, some of which are free */
+    uint64_t frames, chunks, bytes, problems; /* scrub: read so far, runs before a stop or restart included */
+    uint64_t before_bytes, after_bytes;       /* recompress: once it ended */
+    char *report;                             /* scrub: lines of this run, the first 100; owned; "" when clean */
+};
+
+struct ramet_rebuild_info {
+    uint64_t packs, frames, journal_records, damaged_bytes; /* damaged: in packs, and no record */
+    uint64_t branches_set_aside;                            /* directories moved to lost+branches */
+    uint64_t snapshots, problems;                           /* what fsck found then */
+    char *report;                                           /* its lines; owned */
 };
 
 int ramet_service_open(const struct ramet_service_config *config, struct ramet_service **ret, struct ramet_error *err);
@@ -203,15 +251,34 @@ int ramet_service_untag(struct ramet_service *service, const char *tag, struct r
 
 int ramet_service_import(struct ramet_service *service, const struct ramet_import_request *request,
                          struct ramet_snapshot_info *ret, struct ramet_error *err);
+struct ramet_export {
+    uint64_t size_bytes; /* data in the image, holes not counted */
+    char sha256[65];     /* of the file's bytes, in hex */
+};
 /* Writes image "memory", "disk0", "state", "kernel" or "initrd" to `path` (sparse); format "raw" or "qcow2". */
 int ramet_service_export(struct ramet_service *service, const char *ref, const char *image, const char *path,
-                         const char *format, uint64_t *ret_bytes, struct ramet_error *err);
+                         const char *format, struct ramet_export *ret, struct ramet_error *err);
 /* Either side a snapshot ref, or a sandbox (then its base is meant). */
 int ramet_service_diff(struct ramet_service *service, const char *from, const char *to, struct ramet_diff *ret,
                        struct ramet_error *err);
 
 int ramet_service_store_stat(struct ramet_service *service, struct ramet_store_info *ret, struct ramet_error *err);
 int ramet_service_store_gc(struct ramet_service *service, struct ramet_gc_info *ret, struct ramet_error *err);
-int ramet_service_store_fsck(struct ramet_service *service, struct ramet_fsck_info *ret, struct ramet_error *err);
+/* With `repair`, what was found is mended where it can be and all is verified again. */
+int ramet_service_store_fsck(struct ramet_service *service, bool repair, struct ramet_fsck_info *ret,
+                             struct ramet_error *err);
+/* BUSY when one of that kind runs. */
+int ramet_service_job_start(struct ramet_service *service, const struct ramet_job_request *request,
+                            struct ramet_error *err);
+/* Returns when it has ended; none running is no error. */
+void ramet_service_job_stop(struct ramet_service *service, enum ramet_job_kind kind);
+int ramet_service_job_get(struct ramet_service *service, enum ramet_job_kind kind, struct ramet_job_info *ret,
+                          struct ramet_error *err);
+
+/*
+ * Without a service, on a store nobody has open (else BUSY): makes its index anew from the packs, sets directories of
+ * branches aside that it does not name, collects garbage and checks all.
+ */
+int ramet_service_rebuild(const char *store_dir, struct ramet_rebuild_info *ret, struct ramet_error *err);
 
 #endif

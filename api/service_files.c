@@ -6,6 +6,9 @@
  */
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "digest.h"
+#include "image_file.h"
+#include "jobs.h"
 #include "mount.h"
 #include "program.h"
 #include "service_private.h"
@@ -71,44 +74,62 @@ static int open_source(struct ramet_service *service, const char *path, bool con
     return 0;
 }
 
-static int import_file(struct ramet_service *service, struct ramet_ingest *ingest, struct ramet_snapshot *snapshot,
-                       const char *name, const char *path, struct ramet_error *err)
+struct import {
+    struct ramet_service *service;
+    struct ramet_snapshot *parent, *snapshot; /* borrowed; parent may be NULL */
+    struct ramet_ingest *ingest;
+};
+
+static int find_parent(struct ramet_service *service, const char *ref, struct ramet_snapshot **ret,
+                       struct ramet_error *err)
 {
+    int r = ramet_catalog_find(service->catalog, ref, ret, err);
+    if (r < 0 || atomic_load(&(*ret)->durable))
+        return r < 0 ? ramet_error_prefix(err, "the import's parent") : 0;
+    ramet_error_set(err, RAMET_CONFLICT, "the import's parent, snapshot \"%s\", is not on disk yet", ref);
+    return ramet_error_hint(err, "try again when 'ramet show %s' says that it is durable", ref);
+}
+
+/* Puts an image, where `later` as a later state of the parent's of that name. */
+static int import_file(struct import *import, const char *name, const char *path, bool later, struct ramet_error *err)
+{
+    struct ramet_service *service = import->service;
+    struct ramet_image *image = later && import->parent ? ramet_snapshot_image(import->parent, name) : NULL;
     _autoclose_ int fd = -1;
     uint64_t size = 0;
-    struct ramet_page_map map;
-    struct ramet_image *image;
+    struct ramet_page_map map, base;
     if (!path)
         return 0;
-    int r = open_source(service, path, strcmp(name, "disk0") == 0, &fd, &size, err);
+    int r = image ? ramet_image_map(image, &base, err) : 0;
     if (r == 0)
-        r = ramet_image_put_file(service->store, ingest, fd, path, size, &map, err);
+        r = open_source(service, path, strcmp(name, "disk0") == 0, &fd, &size, err);
+    if (r == 0)
+        r = ramet_image_put_file(service->store, import->ingest, fd, path, size, image ? &base : NULL, &map, err);
     if (r == 0)
         r = ramet_image_new_stored(ramet_catalog_images(service->catalog), size, map.root, &image, err);
     if (r == 0)
-        r = ramet_snapshot_add_image(snapshot, name, image, err);
+        r = ramet_snapshot_add_image(import->snapshot, name, image, err);
     if (r == 0 && strcmp(name, "memory") == 0)
-        snapshot->memory_bytes = size;
+        import->snapshot->memory_bytes = size;
     return r;
 }
 
-static int import_files(struct ramet_service *service, const struct ramet_import_request *request,
-                        struct ramet_ingest *ingest, struct ramet_snapshot *snapshot, struct ramet_error *err)
+static int import_files(struct import *import, const struct ramet_import_request *request, struct ramet_error *err)
 {
-    int r = import_file(service, ingest, snapshot, "memory", request->memory, err);
+    int r = import_file(import, "memory", request->memory, true, err);
     if (r == 0)
-        r = import_file(service, ingest, snapshot, "state", request->state, err);
+        r = import_file(import, "state", request->state, false, err);
     if (r == 0)
-        r = import_file(service, ingest, snapshot, "disk0", request->disk, err);
+        r = import_file(import, "disk0", request->disk, true, err);
     if (r == 0)
-        r = import_file(service, ingest, snapshot, "kernel", request->kernel, err);
+        r = import_file(import, "kernel", request->kernel, false, err);
     if (r == 0)
-        r = import_file(service, ingest, snapshot, "initrd", request->initrd, err);
+        r = import_file(import, "initrd", request->initrd, false, err);
     uint64_t stored = 0;
     if (r == 0)
-        r = ramet_ingest_stored_bytes(ingest, &stored, err);
-    atomic_store(&snapshot->stored_bytes, stored);
-    return r == 0 ? ramet_ingest_commit(ingest, NULL, err) : r;
+        r = ramet_ingest_stored_bytes(import->ingest, &stored, err);
+    atomic_store(&import->snapshot->stored_bytes, stored);
+    return r;
 }
 
 /* Makes the imported snapshot visible and durable. The ingest is still open: nothing it put can be collected. */
@@ -144,23 +165,28 @@ static int check_import(const struct ramet_import_request *request, struct ramet
 int ramet_service_import(struct ramet_service *service, const struct ramet_import_request *request,
                          struct ramet_snapshot_info *ret, struct ramet_error *err)
 {
-    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
-    struct ramet_ingest *ingest = NULL;
+    _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL, *parent = NULL;
     int r = check_import(request, err);
+    if (r == 0 && request->parent)
+        r = find_parent(service, request->parent, &parent, err);
     if (r == 0)
         r = ramet_snapshot_new(service->catalog, &snapshot, err);
     if (r < 0)
         return r;
+    if (parent)
+        memcpy(snapshot->parent, parent->id, sizeof snapshot->parent);
     snapshot->memory_bytes = request->memory_bytes ? request->memory_bytes : UINT64_C(256) << 20;
     snapshot->cpus = request->cpus ? request->cpus : 1;
     if (request->cmdline && !(snapshot->cmdline = strdup(request->cmdline)))
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to import");
-    if ((r = ramet_ingest_begin(service->store, &ingest, err)) < 0)
+    struct import import = {.service = service, .parent = parent, .snapshot = snapshot};
+    if ((r = ramet_ingest_begin(service->store, &import.ingest, err)) < 0)
         return r;
-    r = import_files(service, request, ingest, snapshot, err);
+    r = import_files(&import, request, err);
     if (r == 0)
         r = publish(service, snapshot, request->tag, err);
-    ramet_ingest_end(ingest);
+    ramet_ingest_end(import.ingest);
     if (r == 0)
         ramet_snapshot_fill_info(service, snapshot, ret);
     return r;
@@ -190,9 +216,10 @@ static int write_qcow2(struct ramet_image *image, const char *path, uint64_t *re
 }
 
 int ramet_service_export(struct ramet_service *service, const char *ref, const char *name, const char *path,
-                         const char *format, uint64_t *ret_bytes, struct ramet_error *err)
+                         const char *format, struct ramet_export *ret, struct ramet_error *err)
 {
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
+    struct ramet_export result = {0};
     char aside[PATH_MAX];
     bool qcow2 = format && strcmp(format, "qcow2") == 0;
     if (format && !qcow2 && strcmp(format, "raw") != 0)
@@ -211,10 +238,14 @@ int ramet_service_export(struct ramet_service *service, const char *ref, const c
     }
     if (snprintf(aside, sizeof aside, "%s.part", path) >= 4000)
         return ramet_error_set(err, RAMET_INVALID, "the path is too long");
-    r = qcow2 ? write_qcow2(image, aside, ret_bytes, err) : write_raw(image, aside, ret_bytes, err);
+    r = qcow2 ? write_qcow2(image, aside, &result.size_bytes, err) : write_raw(image, aside, &result.size_bytes, err);
+    if (r == 0)
+        r = ramet_digest_file(aside, result.sha256, err);
     if (r == 0 && rename(aside, path) < 0)
         r = ramet_error_os(err, errno, "cannot publish %s", path);
     if (r < 0)
         unlink(aside);
+    else
+        *ret = result;
     return r;
 }

@@ -10,6 +10,7 @@
 
 #include <limits.h>
 
+struct ramet_jobs;
 struct ramet_mount;
 
 struct ramet_service {
@@ -17,6 +18,7 @@ struct ramet_service {
     struct ramet_store *store;
     struct ramet_catalog *catalog;
     struct ramet_mount *mount;
+    struct ramet_jobs *jobs;
     struct ramet_commit_queue *commits;
     pthread_mutex_t lock; /* guards what follows and the fields of sandboxes named there; never across I/O */
     struct ramet_sandbox *sandboxes, *sandboxes_last; /* oldest first */
@@ -25,6 +27,8 @@ struct ramet_service {
 
 /* NO_MEMORY, naming need and what is free, unless `count` more VMs fit. */
 int ramet_check_memory(uint64_t bytes_each, unsigned count, struct ramet_error *err);
+/* Adds the image's non-zero pages to *total. */
+int ramet_count_pages(struct ramet_store *store, struct ramet_image *image, uint64_t *total, struct ramet_error *err);
 void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapshot *snapshot,
                               struct ramet_snapshot_info *ret);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the service does to snapshots and the store: list, tag, remove, diff, stat, gc, fsck. */
+/* What the service does to snapshots: list, tag, remove, diff. */
 #include "base/cleanup.h"
 #include "mount.h"
 #include "service_private.h"
@@ -48,8 +48,8 @@ void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapsh
     *ret = info;
 }
 
-/* Adds the image's non-zero pages; an image still in memory counts what its layers hold. */
-static int count_pages(struct ramet_store *store, struct ramet_image *image, uint64_t *total, struct ramet_error *err)
+/* An image still in memory counts what its layers hold. */
+int ramet_count_pages(struct ramet_store *store, struct ramet_image *image, uint64_t *total, struct ramet_error *err)
 {
     struct ramet_page_map map;
     uint64_t pages = 0;
@@ -73,10 +73,10 @@ int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, s
     uint64_t memory = 0, disk = 0;
     int r = ramet_catalog_find(service->catalog, ref, &snapshot, err);
     if (r == 0)
-        r = count_pages(service->store, ramet_snapshot_image(snapshot, "memory"), &memory, err);
+        r = ramet_count_pages(service->store, ramet_snapshot_image(snapshot, "memory"), &memory, err);
     for (size_t i = 0; r == 0 && i < snapshot->image_count; i++)
         if (strncmp(snapshot->images[i].name, "disk", 4) == 0)
-            r = count_pages(service->store, snapshot->images[i].image, &disk, err);
+            r = ramet_count_pages(service->store, snapshot->images[i].image, &disk, err);
     if (r < 0)
         return r;
     ramet_snapshot_fill_info(service, snapshot, ret);
@@ -231,69 +231,4 @@ int ramet_service_diff(struct ramet_service *service, const char *from_ref, cons
     memcpy(diff.to, to->id, sizeof diff.to);
     *ret = diff;
     return 0;
-}
-
-/* --- the store --- */
-
-int ramet_service_store_stat(struct ramet_service *service, struct ramet_store_info *ret, struct ramet_error *err)
-{
-    struct ramet_store_stat stat;
-    struct ramet_snapshot **snapshots = NULL;
-    struct ramet_store_info info = {0};
-    size_t count = 0;
-    uint64_t pages = 0;
-    int r = ramet_store_stat(service->store, &stat, err);
-    if (r == 0)
-        r = ramet_catalog_snapshots(service->catalog, &snapshots, &count, err);
-    for (size_t i = 0; i < count && r == 0; i++)
-        for (size_t j = 0; j < snapshots[i]->image_count && r == 0; j++)
-            r = count_pages(service->store, snapshots[i]->images[j].image, &pages, err);
-    ramet_snapshots_free(snapshots, count);
-    if (r < 0)
-        return r;
-    pthread_mutex_lock(&service->lock);
-    for (struct ramet_sandbox *s = service->sandboxes; s; s = s->next)
-        info.sandboxes++;
-    pthread_mutex_unlock(&service->lock);
-    snprintf(info.dir, sizeof info.dir, "%s", ramet_store_dir(service->store));
-    info.snapshots = count;
-    info.logical_bytes = pages * RAMET_PAGE_SIZE;
-    info.unique_bytes = stat.chunks * RAMET_PAGE_SIZE;
-    info.stored_bytes = stat.pack_bytes;
-    info.index_bytes = stat.index_bytes;
-    info.chunks = stat.chunks;
-    info.frames = stat.frames;
-    info.packs = stat.packs;
-    info.dedup_hits = stat.dedup_hits;
-    info.dedup_misses = stat.dedup_misses;
-    info.cache_hits = stat.cache_hits;
-    info.cache_misses = stat.cache_misses;
-    *ret = info;
-    return 0;
-}
-
-int ramet_service_store_gc(struct ramet_service *service, struct ramet_gc_info *ret, struct ramet_error *err)
-{
-    struct ramet_gc_result result;
-    int r = ramet_catalog_gc(service->catalog, &result, err);
-    if (r == 0)
-        *ret = (struct ramet_gc_info){.live_chunks = result.live_chunks,
-                                      .dead_chunks = result.dead_chunks,
-                                      .freed_bytes = result.freed_bytes,
-                                      .packs_removed = result.packs_removed,
-                                      .duration_us = result.duration_us};
-    return r;
-}
-
-int ramet_service_store_fsck(struct ramet_service *service, struct ramet_fsck_info *ret, struct ramet_error *err)
-{
-    struct ramet_fsck_result result;
-    int r = ramet_catalog_fsck(service->catalog, &result, err);
-    if (r == 0)
-        *ret = (struct ramet_fsck_info){.snapshots = result.snapshots,
-                                        .frames = result.frames,
-                                        .chunks = result.chunks,
-                                        .problems = result.problems,
-                                        .report = result.report};
-    return r;
 }

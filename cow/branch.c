@@ -14,6 +14,8 @@
 #include "catalog_private.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -114,7 +116,7 @@ static int write_record_locked(struct ramet_branch *branch, struct ramet_error *
     if (r == 0) {
         ramet_kv_put(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id), buf.data, buf.size);
         ramet_serials_put(catalog, batch);
-        r = ramet_kv_write(kv, batch, true, err);
+        r = ramet_store_write(catalog->store, batch, err);
     }
     return r;
 }
@@ -198,6 +200,50 @@ int ramet_branches_load(struct ramet_catalog *catalog, struct ramet_error *err)
         r = ramet_kv_iter_status(iter, err);
     ramet_kv_iter_free(iter);
     return r < 0 ? r : remove_strays(catalog, err);
+}
+
+/* Moves a directory to a name in `lost` that is free. */
+static int move_aside(DIR *branches, const char *id, const char *lost, struct ramet_error *err)
+{
+    char to[NAME_MAX + 16];
+    int r = ramet_dir_make(lost, 0700, err);
+    if (r < 0)
+        return r;
+    _autoclose_ int fd = open(lost, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    snprintf(to, sizeof to, "%s", id);
+    for (unsigned i = 1; renameat(dirfd(branches), id, fd, to) < 0; i++) {
+        if (errno != ENOTEMPTY && errno != EEXIST)
+            return ramet_error_os(err, errno, "cannot move branches/%s to %s", id, lost);
+        snprintf(to, sizeof to, "%s.%u", id, i);
+    }
+    return ramet_dir_sync(lost, err);
+}
+
+int ramet_branches_set_aside(struct ramet_store *store, uint64_t *ret_count, struct ramet_error *err)
+{
+    char branches[PATH_MAX], lost[PATH_MAX];
+    snprintf(branches, sizeof branches, "%s/branches", ramet_store_dir(store));
+    snprintf(lost, sizeof lost, "%s/lost+branches", ramet_store_dir(store));
+    DIR *dir = opendir(branches);
+    uint64_t count = 0;
+    int r = 0;
+    for (struct dirent *entry; dir && r == 0 && (entry = readdir(dir));) {
+        _autofree_ void *record = NULL;
+        const char *id = entry->d_name;
+        size_t size;
+        if (id[0] == '.')
+            continue;
+        r = ramet_kv_get(ramet_store_kv(store), RAMET_KV_BRANCHES, id, strlen(id), &record, &size, err);
+        if (r != -RAMET_NOT_FOUND)
+            continue;
+        r = move_aside(dir, id, lost, err);
+        count += r == 0;
+    }
+    if (dir)
+        closedir(dir);
+    if (r == 0)
+        *ret_count = count;
+    return r;
 }
 
 /* --- the catalog's side --- */
@@ -394,7 +440,7 @@ int ramet_catalog_branch_remove(struct ramet_catalog *catalog, struct ramet_bran
         return ramet_error_set(err, RAMET_NOT_FOUND, "branch \"%s\" is removed already", branch->name);
     }
     ramet_kv_delete(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id));
-    int r = ramet_kv_write(kv, batch, true, err);
+    int r = ramet_store_write(catalog->store, batch, err);
     pthread_mutex_unlock(&catalog->record_lock);
     dir_of(catalog, branch->id, dir);
     if (r == 0)

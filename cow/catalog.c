@@ -28,6 +28,17 @@ static int load_serials(struct ramet_catalog *catalog, struct ramet_error *err)
     return r == -RAMET_NOT_FOUND ? 0 : r;
 }
 
+/* A rebuilt index does not know which serials were given out: at least those in use. */
+static void raise_serials(struct ramet_catalog *catalog)
+{
+    uint64_t next = atomic_load(&catalog->next_serial);
+    for (const struct ramet_snapshot *s = catalog->snapshots; s; s = s->next)
+        next = s->serial >= next ? s->serial + 1 : next;
+    for (const struct ramet_branch *b = catalog->branches; b; b = b->next)
+        next = b->serial >= next ? b->serial + 1 : next;
+    atomic_store(&catalog->next_serial, next);
+}
+
 int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, struct ramet_error *err)
 {
     struct ramet_catalog *catalog = calloc(1, sizeof *catalog);
@@ -48,6 +59,7 @@ int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, st
         r = ramet_tags_load(catalog, err);
     if (r == 0)
         r = ramet_branches_load(catalog, err);
+    raise_serials(catalog);
     if (r < 0) {
         ramet_catalog_close(catalog);
         return r;

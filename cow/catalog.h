@@ -167,8 +167,21 @@ void ramet_branch_cleanup(struct ramet_branch **branch);
 int ramet_catalog_gc(struct ramet_catalog *catalog, struct ramet_gc_result *ret, struct ramet_error *err);
 struct ramet_fsck_result {
     uint64_t snapshots, frames, chunks, problems;
-    char *report; /* one line a problem, naming pack, offset and the snapshots that need it; owned */
+    /* A line a problem: what is damaged, where, which snapshots need it, what can be done. Owned. Beyond 1000 damaged
+     * frames the rest are one line. */
+    char *report;
 };
 int ramet_catalog_fsck(struct ramet_catalog *catalog, struct ramet_fsck_result *ret, struct ramet_error *err);
+/*
+ * A scrub that names what is hit as fsck does, in *ret_report (owned), once it has come to its end. In `options`
+ * `problem` may be NULL; `progress` gets a NULL state while snapshots are walked.
+ */
+int ramet_catalog_scrub(struct ramet_catalog *catalog, const struct ramet_scrub_options *options,
+                        struct ramet_scrub_state *ret, char **ret_report, struct ramet_error *err);
+/*
+ * For a rebuilt index, before the catalog is opened, which removes them: moves the directories below branches/ that no
+ * record names to lost+branches/. *ret_count is how many.
+ */
+int ramet_branches_set_aside(struct ramet_store *store, uint64_t *ret_count, struct ramet_error *err);
 
 #endif

@@ -1,102 +1,272 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fsck: every frame is read back, then every durable snapshot is walked; a damaged or
- * missing frame is reported together with the snapshots and images that need it.
+ * fsck and scrub: every frame is read back, then durable snapshots are walked, to name
+ * those that need what is damaged or missing and to say what can be done. A page whose
+ * frame is fine is damaged still when its base is, so each page is looked at by itself.
  */
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/u64map.h"
 #include "catalog_private.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-struct fsck {
-    struct ramet_catalog *catalog;
-    struct ramet_u64map known; /* frame -> 1 fine, 2 damaged */
-    struct ramet_buf report;
-    uint64_t problems;
-    bool hit; /* the image being walked needs a damaged frame */
+enum { lines_max = 1000, line_size = 1200 };
+/* What is known of a frame: a bit each for slots that are fine and for slots that are damaged. */
+#define DAMAGED_SHIFT 16
+#define ALL_DAMAGED (UINT64_C(0xffff) << DAMAGED_SHIFT)
+
+struct damage {
+    uint64_t frame; /* 0: a pack's header */
+    char *line;     /* owned */
 };
 
-static void add_line(struct fsck *fsck, const char *line)
+struct fsck {
+    struct ramet_catalog *catalog;
+    const struct ramet_scrub_options *options; /* the caller's; NULL for fsck */
+    struct ramet_u64map known;
+    struct damage found[lines_max];
+    uint64_t count;          /* found, kept or not */
+    struct ramet_buf images; /* a line for each damaged image */
+    uint64_t image_count;
+    struct ramet_snapshot **snapshots;
+    size_t snapshot_count;
+    bool *damaged; /* owned; by snapshot */
+    bool hit;      /* the image being walked needs a damaged page */
+    bool stopped, no_memory;
+};
+
+/* --- what is damaged --- */
+
+static void note(struct fsck *fsck, uint64_t frame, const char *line)
 {
-    fsck->problems++;
-    ramet_buf_put(&fsck->report, line, strlen(line));
-    ramet_buf_put(&fsck->report, "\n", 1);
+    if (fsck->count < lines_max) {
+        fsck->found[fsck->count] = (struct damage){frame, strdup(line)};
+        fsck->no_memory |= !fsck->found[fsck->count].line;
+    }
+    fsck->count++;
 }
 
-static void damaged_frame(void *ctx, uint64_t frame, const char *line)
+static void damaged_record(void *ctx, uint64_t frame, const char *line)
 {
     struct fsck *fsck = ctx;
-    ramet_u64map_put(&fsck->known, frame, 2);
-    add_line(fsck, line);
+    if (frame)
+        ramet_u64map_put(&fsck->known, frame, ALL_DAMAGED);
+    note(fsck, frame, line);
+    if (fsck->options && fsck->options->problem)
+        fsck->options->problem(fsck->options->ctx, frame, line);
 }
 
-/* Whether the frame is known as damaged or cannot be read. */
+static bool progress(void *ctx, const struct ramet_scrub_state *state)
+{
+    struct fsck *fsck = ctx;
+    fsck->stopped |= fsck->options && fsck->options->progress && fsck->options->progress(fsck->options->ctx, state);
+    return fsck->stopped;
+}
+
+/* Whether the page cannot be read. */
 static bool is_damaged(struct fsck *fsck, ramet_chunk chunk)
 {
-    uint64_t frame = ramet_chunk_frame(chunk), state;
-    if (ramet_u64map_get(&fsck->known, frame, &state))
-        return state == 2;
-    uint8_t byte;
-    struct ramet_error err = {0};
-    bool damaged = ramet_store_read_part(fsck->catalog->store, chunk, 0, &byte, 1, &err) < 0;
-    ramet_u64map_put(&fsck->known, frame, damaged ? 2 : 1);
-    if (damaged)
-        add_line(fsck, err.msg);
-    return damaged;
+    uint64_t frame = ramet_chunk_frame(chunk), fine = UINT64_C(1) << ramet_chunk_slot(chunk);
+    uint64_t damaged = fine << DAMAGED_SHIFT, state = 0;
+    ramet_u64map_get(&fsck->known, frame, &state);
+    if (!(state & (fine | damaged))) {
+        uint8_t byte;
+        struct ramet_error err = {0};
+        bool readable = ramet_store_read_part(fsck->catalog->store, chunk, 0, &byte, 1, &err) == 0;
+        if (!readable && !(state & ALL_DAMAGED))
+            note(fsck, frame, err.msg);
+        state |= readable ? fine : damaged;
+        ramet_u64map_put(&fsck->known, frame, state);
+    }
+    return state & damaged;
 }
+
+/* --- who needs it --- */
 
 static bool visit(void *ctx, ramet_chunk chunk, bool is_node)
 {
     struct fsck *fsck = ctx;
+    if (is_node && progress(fsck, NULL))
+        return false;
     bool damaged = is_damaged(fsck, chunk);
     fsck->hit |= damaged;
     return is_node && !damaged;
 }
 
-static void check_snapshot(struct fsck *fsck, const struct ramet_snapshot *snapshot)
+/* How people call it: by its first tag, else its id. */
+static void name_of(struct fsck *fsck, const struct ramet_snapshot *snapshot, char name[RAMET_CATALOG_NAME_SIZE])
 {
-    for (size_t i = 0; i < snapshot->image_count; i++) {
+    _autofree_ struct ramet_tag *tags = NULL;
+    size_t count = 0;
+    snprintf(name, RAMET_CATALOG_NAME_SIZE, "%s", snapshot->id);
+    if (ramet_catalog_tags(fsck->catalog, &tags, &count, NULL) < 0)
+        return;
+    for (size_t i = count; i-- > 0;)
+        if (strcmp(tags[i].snapshot, snapshot->id) == 0)
+            memcpy(name, tags[i].name, sizeof tags[i].name);
+}
+
+/* The nearest snapshot it grew from that is intact, or NULL. Parents come before their children. */
+static const struct ramet_snapshot *intact_ancestor(const struct fsck *fsck, size_t index)
+{
+    const char *parent = fsck->snapshots[index]->parent;
+    for (size_t i = index; i-- > 0;) {
+        if (strcmp(fsck->snapshots[i]->id, parent) != 0)
+            continue;
+        if (!fsck->damaged[i])
+            return fsck->snapshots[i];
+        parent = fsck->snapshots[i]->parent;
+    }
+    return NULL;
+}
+
+static void report_image(struct fsck *fsck, size_t index, const char *image)
+{
+    char line[line_size], name[RAMET_CATALOG_NAME_SIZE], older[RAMET_CATALOG_NAME_SIZE] = "";
+    const struct ramet_snapshot *snapshot = fsck->snapshots[index], *intact = intact_ancestor(fsck, index);
+    name_of(fsck, snapshot, name);
+    if (intact)
+        name_of(fsck, intact, older);
+    int size = snprintf(line, sizeof line, "snapshot %s (%s): image %s is damaged; 'ramet rm --snapshot %s' removes it",
+                        snapshot->id, name, image, name);
+    if (intact)
+        size += snprintf(line + size, sizeof line - (size_t)size, "; %s, which it grew from, is intact", older);
+    line[size] = '\n';
+    ramet_buf_put(&fsck->images, line, (size_t)size + 1);
+    fsck->image_count++;
+}
+
+static void check_snapshot(struct fsck *fsck, size_t index)
+{
+    const struct ramet_snapshot *snapshot = fsck->snapshots[index];
+    bool hit[RAMET_SNAPSHOT_IMAGES_MAX] = {0};
+    for (size_t i = 0; i < snapshot->image_count && !fsck->stopped; i++) {
         struct ramet_page_map map;
-        struct ramet_error err = {0};
         if (ramet_image_map(snapshot->images[i].image, &map, NULL) < 0)
             continue; /* not durable yet */
         fsck->hit = false;
-        int r = ramet_page_map_walk(fsck->catalog->store, &map, visit, fsck, &err);
-        if (r < 0 || fsck->hit) {
-            char line[256];
-            snprintf(line, sizeof line, "snapshot %s: image %s is damaged", snapshot->id, snapshot->images[i].name);
-            add_line(fsck, line);
-        }
+        int r = ramet_page_map_walk(fsck->catalog->store, &map, visit, fsck, NULL);
+        hit[i] = r < 0 || fsck->hit;
+        fsck->damaged[index] |= hit[i];
     }
+    for (size_t i = 0; i < snapshot->image_count; i++)
+        if (hit[i])
+            report_image(fsck, index, snapshot->images[i].name);
+}
+
+static int check_snapshots(struct fsck *fsck, struct ramet_error *err)
+{
+    int r = ramet_catalog_snapshots(fsck->catalog, &fsck->snapshots, &fsck->snapshot_count, err);
+    if (r < 0)
+        return r;
+    fsck->damaged = calloc(fsck->snapshot_count + 1, sizeof *fsck->damaged);
+    if (!fsck->damaged)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to check snapshots");
+    for (size_t i = 0; i < fsck->snapshot_count && !fsck->stopped; i++)
+        check_snapshot(fsck, i);
+    return 0;
+}
+
+/* --- the report --- */
+
+static const char *remedy(const struct fsck *fsck, uint64_t frame)
+{
+    if (frame == 0)
+        return "; 'ramet store fsck --repair' writes it anew";
+    if (!fsck->damaged || fsck->stopped)
+        return ""; /* who needs it is not known */
+    return fsck->image_count ? "; remove the snapshots below that need it, then 'ramet store gc' frees it"
+                             : "; no snapshot needs it: 'ramet store gc' frees it";
+}
+
+static int make_report(struct fsck *fsck, char **ret, struct ramet_error *err)
+{
+    _cleanup_(ramet_buf_free) struct ramet_buf report = {0};
+    char line[line_size];
+    for (uint64_t i = 0; i < fsck->count && i < lines_max && !fsck->no_memory; i++) {
+        const struct damage *damage = &fsck->found[i];
+        int size = snprintf(line, sizeof line, "%.1000s%s\n", damage->line, remedy(fsck, damage->frame));
+        ramet_buf_put(&report, line, (size_t)size);
+    }
+    if (fsck->count > lines_max) {
+        int size = snprintf(line, sizeof line, "%" PRIu64 " more are damaged\n", fsck->count - lines_max);
+        ramet_buf_put(&report, line, (size_t)size);
+    }
+    ramet_buf_put(&report, fsck->images.data, fsck->images.size);
+    ramet_buf_put_u8(&report, 0);
+    if (report.failed || fsck->images.failed || fsck->no_memory)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the report");
+    *ret = (char *)STEAL(report.data);
+    return 0;
+}
+
+static void fsck_free(struct fsck *fsck)
+{
+    for (uint64_t i = 0; i < fsck->count && i < lines_max; i++)
+        free(fsck->found[i].line);
+    ramet_snapshots_free(fsck->snapshots, fsck->snapshot_count);
+    ramet_u64map_free(&fsck->known);
+    ramet_buf_free(&fsck->images);
+    free(fsck->damaged);
+    free(fsck);
+}
+
+static struct fsck *fsck_new(struct ramet_catalog *catalog, const struct ramet_scrub_options *options)
+{
+    struct fsck *fsck = calloc(1, sizeof *fsck);
+    if (fsck) {
+        fsck->catalog = catalog;
+        fsck->options = options;
+    }
+    return fsck;
+}
+
+/* --- the whole --- */
+
+int ramet_catalog_scrub(struct ramet_catalog *catalog, const struct ramet_scrub_options *options,
+                        struct ramet_scrub_state *ret, char **ret_report, struct ramet_error *err)
+{
+    struct fsck *fsck = fsck_new(catalog, options);
+    struct ramet_scrub_state state;
+    if (!fsck)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to scrub");
+    struct ramet_scrub_options own = *options;
+    own.problem = damaged_record;
+    own.progress = progress;
+    own.ctx = fsck;
+    int r = ramet_store_scrub(catalog->store, &own, &state, err);
+    if (r == 0 && state.finished && state.problems)
+        r = check_snapshots(fsck, err);
+    if (r == 0)
+        r = make_report(fsck, ret_report, err);
+    fsck_free(fsck);
+    if (r == 0)
+        *ret = state;
+    return r;
 }
 
 int ramet_catalog_fsck(struct ramet_catalog *catalog, struct ramet_fsck_result *ret, struct ramet_error *err)
 {
-    struct fsck fsck = {.catalog = catalog};
-    struct ramet_verify_result verified;
-    struct ramet_snapshot **snapshots = NULL;
-    size_t count = 0;
-    int r = ramet_store_verify(catalog->store, damaged_frame, &fsck, &verified, err);
+    struct fsck *fsck = fsck_new(catalog, NULL);
+    struct ramet_scrub_state state;
+    char *report;
+    if (!fsck)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to check the store");
+    const struct ramet_scrub_options options = {.problem = damaged_record, .ctx = fsck};
+    int r = ramet_store_scrub(catalog->store, &options, &state, err);
     if (r == 0)
-        r = ramet_catalog_snapshots(catalog, &snapshots, &count, err);
-    for (size_t i = 0; i < count && r == 0; i++)
-        check_snapshot(&fsck, snapshots[i]);
-    ramet_snapshots_free(snapshots, count);
-    ramet_u64map_free(&fsck.known);
-    ramet_buf_put_u8(&fsck.report, 0);
-    if (r == 0 && fsck.report.failed)
-        r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the report");
-    if (r < 0) {
-        ramet_buf_free(&fsck.report);
-        return r;
-    }
-    *ret = (struct ramet_fsck_result){.snapshots = count,
-                                      .frames = verified.frames,
-                                      .chunks = verified.chunks,
-                                      .problems = fsck.problems,
-                                      .report = (char *)fsck.report.data};
-    return 0;
+        r = check_snapshots(fsck, err);
+    if (r == 0)
+        r = make_report(fsck, &report, err);
+    if (r == 0)
+        *ret = (struct ramet_fsck_result){.snapshots = fsck->snapshot_count,
+                                          .frames = state.frames,
+                                          .chunks = state.chunks,
+                                          .problems = fsck->count + fsck->image_count,
+                                          .report = report};
+    fsck_free(fsck);
+    return r;
 }

@@ -9,14 +9,13 @@
 #include "image.h"
 
 #include "base/cleanup.h"
-#include "base/file.h"
+#include "put.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
-enum { put_batch = 256 };
+enum { read_batch = 256 };
 
 struct backing {
     _Atomic unsigned refs;
@@ -150,6 +149,8 @@ void ramet_image_unref(struct ramet_image *image)
 
 uint64_t ramet_image_size(const struct ramet_image *image) { return image->size_bytes; }
 
+struct ramet_store *ramet_image_store(const struct ramet_image *image) { return image->set->store; }
+
 int ramet_image_map(struct ramet_image *image, struct ramet_page_map *ret, struct ramet_error *err)
 {
     struct backing *backing = backing_get(image);
@@ -173,10 +174,10 @@ uint64_t ramet_image_resident_pages(struct ramet_image *image)
 static int read_stored(struct ramet_store *store, const struct ramet_page_map *map, uint64_t page, uint64_t count,
                        uint8_t *buf, struct ramet_error *err)
 {
-    ramet_chunk chunks[put_batch];
+    ramet_chunk chunks[read_batch];
     int r = 0;
-    for (uint64_t done = 0; done < count && r == 0; done += put_batch) {
-        size_t some = count - done < put_batch ? (size_t)(count - done) : put_batch;
+    for (uint64_t done = 0; done < count && r == 0; done += read_batch) {
+        size_t some = count - done < read_batch ? (size_t)(count - done) : read_batch;
         r = ramet_page_map_lookup(store, map, page + done, some, chunks, err);
         if (r == 0)
             r = ramet_store_read(store, chunks, some, buf + done * RAMET_PAGE_SIZE, err);
@@ -261,56 +262,6 @@ int ramet_image_next_data(struct ramet_image *image, uint64_t offset, uint64_t *
 
 /* --- storing --- */
 
-/* Gathers pages to put, in ascending order, and the changes they make to a map. */
-struct putter {
-    struct ramet_ingest *ingest;
-    struct ramet_page_change *changes; /* owned */
-    size_t count, capacity;
-    uint8_t *pages; /* owned; put_batch of them */
-    size_t held;    /* pages gathered whose chunk is not known yet */
-};
-
-static int putter_init(struct putter *putter, struct ramet_ingest *ingest, struct ramet_error *err)
-{
-    *putter = (struct putter){.ingest = ingest, .pages = malloc((size_t)put_batch * RAMET_PAGE_SIZE)};
-    return putter->pages ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store an image");
-}
-
-static void putter_free(struct putter *putter)
-{
-    free(putter->changes);
-    free(putter->pages);
-}
-
-static int putter_flush(struct putter *putter, struct ramet_error *err)
-{
-    ramet_chunk chunks[put_batch];
-    int r = ramet_ingest_put(putter->ingest, RAMET_CHUNK_DATA, putter->pages, putter->held, chunks, err);
-    for (size_t i = 0; i < putter->held && r == 0; i++)
-        putter->changes[putter->count - putter->held + i].chunk = chunks[i];
-    putter->held = 0;
-    return r;
-}
-
-/* Room for one more page; *ret is where its 4096 bytes go. */
-static int putter_next(struct putter *putter, uint64_t page, uint8_t **ret, struct ramet_error *err)
-{
-    int r = putter->held == put_batch ? putter_flush(putter, err) : 0;
-    if (r < 0)
-        return r;
-    if (putter->count == putter->capacity) {
-        size_t capacity = putter->capacity ? putter->capacity * 2 : 1024;
-        struct ramet_page_change *grown = reallocarray(putter->changes, capacity, sizeof *grown);
-        if (!grown)
-            return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store an image");
-        putter->changes = grown;
-        putter->capacity = capacity;
-    }
-    putter->changes[putter->count++].page = page;
-    *ret = putter->pages + putter->held++ * RAMET_PAGE_SIZE;
-    return 0;
-}
-
 /* References the backings from the image down to its stored one, newest first. */
 static size_t take_chain(struct ramet_image *image, struct backing **chain, size_t max)
 {
@@ -324,29 +275,52 @@ static size_t take_chain(struct ramet_image *image, struct backing **chain, size
     return depth;
 }
 
-/* Puts every page any layer of the chain holds, each from the newest that does. */
-static int put_layers(struct backing **chain, size_t layers, struct putter *putter, struct ramet_error *err)
+/* Layers, newest first: a page comes from the newest that holds it. */
+struct layers {
+    struct backing **chain;
+    size_t count;
+};
+
+static int layers_run(void *ctx, uint64_t from, uint64_t end, uint64_t *ret_first, uint64_t *ret_count,
+                      struct ramet_error *err)
 {
-    int r = 0;
-    for (uint64_t page = 0; r == 0; page++) {
-        struct ramet_layer *newest = NULL;
-        uint64_t first = UINT64_MAX;
-        uint8_t *bytes = NULL;
-        for (size_t i = 0; i < layers; i++) {
-            uint64_t next = ramet_layer_next(chain[i]->layer, page);
-            if (next < first) {
-                first = next;
-                newest = chain[i]->layer;
-            }
-        }
-        if (!newest)
-            break;
-        page = first;
-        r = putter_next(putter, page, &bytes, err);
-        if (r == 0)
-            r = ramet_layer_read(newest, page, 1, bytes, err);
+    (void)err;
+    const struct layers *layers = ctx;
+    uint64_t first = end, next;
+    for (size_t i = 0; i < layers->count; i++)
+        if ((next = ramet_layer_next(layers->chain[i]->layer, from)) < first)
+            first = next;
+    uint64_t past = first;
+    for (bool has = first < end; has && past < end;) {
+        has = false;
+        for (size_t i = 0; i < layers->count && !has; i++)
+            has = ramet_layer_has(layers->chain[i]->layer, past);
+        past += has;
     }
-    return r < 0 ? r : putter_flush(putter, err);
+    *ret_first = first;
+    *ret_count = past - first;
+    return 0;
+}
+
+static int layers_read(void *ctx, uint64_t first, uint64_t count, void *buf, struct ramet_error *err)
+{
+    const struct layers *layers = ctx;
+    uint8_t *to = buf;
+    int r = 0;
+    for (uint64_t done = 0, some = 0; done < count && r == 0; done += some, to += some * RAMET_PAGE_SIZE) {
+        uint64_t page = first + done;
+        bool has = false;
+        size_t i = 0;
+        /* Down to a layer that has the page, no further than the next page of one above. */
+        for (some = count - done; i < layers->count; i++) {
+            some = ramet_layer_run(layers->chain[i]->layer, page, some, &has);
+            if (has)
+                break;
+        }
+        r = has ? ramet_layer_read(layers->chain[i]->layer, page, some, to, err)
+                : ramet_error_set(err, RAMET_INTERNAL, "page %llu is in no layer", (unsigned long long)page);
+    }
+    return r;
 }
 
 int ramet_image_put(struct ramet_image *image, struct ramet_ingest *ingest, struct ramet_page_map *ret,
@@ -354,18 +328,16 @@ int ramet_image_put(struct ramet_image *image, struct ramet_ingest *ingest, stru
 {
     enum { depth_max = 256 };
     struct backing *chain[depth_max];
-    struct putter putter;
     size_t depth = take_chain(image, chain, depth_max);
-    int r = chain[depth - 1]->layer
-                ? ramet_error_set(err, RAMET_INTERNAL, "more than %d snapshots wait to become durable", depth_max)
-                : putter_init(&putter, ingest, err);
-    if (r == 0) {
-        r = put_layers(chain, depth - 1, &putter, err);
-        if (r == 0)
-            r = ramet_page_map_update(ingest, image->set->store, &chain[depth - 1]->map, putter.changes, putter.count,
-                                      ret, err);
-        putter_free(&putter);
-    }
+    struct layers layers = {.chain = chain, .count = depth - 1};
+    struct ramet_page_source source = {.run = layers_run, .read = layers_read, .ctx = &layers};
+    for (size_t i = 0; i < layers.count; i++)
+        source.pages += ramet_layer_count(chain[i]->layer);
+    int r;
+    if (chain[depth - 1]->layer)
+        r = ramet_error_set(err, RAMET_INTERNAL, "more than %d snapshots wait to become durable", depth_max);
+    else
+        r = ramet_put_pages(image->set->store, ingest, &chain[depth - 1]->map, &source, ret, err);
     while (depth > 0)
         backing_unref(chain[--depth]);
     return r;
@@ -390,65 +362,6 @@ void ramet_image_settle(struct ramet_image *image, const struct ramet_page_map *
     image->backing = backing;
     pthread_mutex_unlock(&image->lock);
     backing_unref(old);
-}
-
-int ramet_image_put_file(struct ramet_store *store, struct ramet_ingest *ingest, int fd, const char *name,
-                         uint64_t size_bytes, struct ramet_page_map *ret, struct ramet_error *err)
-{
-    struct ramet_page_map empty = {.page_count = pages_of(size_bytes)};
-    struct putter putter;
-    int r = putter_init(&putter, ingest, err);
-    for (uint64_t offset = 0; r == 0 && offset < size_bytes;) {
-        off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
-        if (data < 0 && errno == ENXIO)
-            break;
-        offset = data < 0 ? offset : (uint64_t)data / RAMET_PAGE_SIZE * RAMET_PAGE_SIZE;
-        off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
-        uint64_t end = hole < 0 ? size_bytes : (uint64_t)hole;
-        for (; r == 0 && offset < end && offset < size_bytes; offset += RAMET_PAGE_SIZE) {
-            uint8_t *bytes = NULL;
-            uint64_t left = size_bytes - offset;
-            size_t some = left < RAMET_PAGE_SIZE ? (size_t)left : RAMET_PAGE_SIZE;
-            if ((r = putter_next(&putter, offset / RAMET_PAGE_SIZE, &bytes, err)) < 0)
-                break;
-            memset(bytes + some, 0, RAMET_PAGE_SIZE - some);
-            r = ramet_file_read(fd, name, bytes, some, offset, err);
-        }
-    }
-    if (r == 0)
-        r = putter_flush(&putter, err);
-    if (r == 0)
-        r = ramet_page_map_update(ingest, store, &empty, putter.changes, putter.count, ret, err);
-    putter_free(&putter);
-    return r;
-}
-
-int ramet_image_write_file(struct ramet_image *image, int fd, const char *name, uint64_t *ret_data_bytes,
-                           struct ramet_error *err)
-{
-    enum { step = 1 << 20 };
-    _autofree_ uint8_t *buf = malloc(step);
-    uint64_t offset = 0, written = 0;
-    if (!buf)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to write %s", name);
-    if (ftruncate(fd, (off_t)image->size_bytes) < 0)
-        return ramet_error_os(err, errno, "cannot size %s", name);
-    for (;;) {
-        int r = ramet_image_next_data(image, offset, &offset, err);
-        if (r < 0)
-            return r;
-        if (offset >= image->size_bytes)
-            break;
-        uint64_t left = image->size_bytes - offset;
-        size_t size = left < step ? (size_t)left : step;
-        if ((r = ramet_image_read(image, offset, buf, size, err)) < 0 ||
-            (r = ramet_file_write(fd, name, buf, size, offset, err)) < 0)
-            return r;
-        written += size;
-        offset += size;
-    }
-    *ret_data_bytes = written;
-    return 0;
 }
 
 /* --- garbage collection --- */

@@ -32,6 +32,7 @@ struct ramet_image *ramet_image_ref(struct ramet_image *image);
 void ramet_image_unref(struct ramet_image *image); /* NULL is a no-op */
 
 uint64_t ramet_image_size(const struct ramet_image *image);
+struct ramet_store *ramet_image_store(const struct ramet_image *image); /* borrowed */
 /* Reads any range within the size. On failure buf holds nothing that may be used. */
 int ramet_image_read(struct ramet_image *image, uint64_t offset, void *buf, size_t size, struct ramet_error *err);
 /* First byte at or after `offset` that may be data, in whole pages; the size when there is none. */
@@ -46,12 +47,5 @@ int ramet_image_put(struct ramet_image *image, struct ramet_ingest *ingest, stru
                     struct ramet_error *err);
 /* After the ingest's commit: the map from ramet_image_put takes the layers' place. */
 void ramet_image_settle(struct ramet_image *image, const struct ramet_page_map *map);
-
-/* Puts a file's bytes (holes skipped) and gives the map. */
-int ramet_image_put_file(struct ramet_store *store, struct ramet_ingest *ingest, int fd, const char *name,
-                         uint64_t size_bytes, struct ramet_page_map *ret, struct ramet_error *err);
-/* Writes the image to a file, sparsely; the file must be empty. */
-int ramet_image_write_file(struct ramet_image *image, int fd, const char *name, uint64_t *ret_data_bytes,
-                           struct ramet_error *err);
 
 #endif

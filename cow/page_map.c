@@ -81,26 +81,56 @@ int ramet_page_map_lookup(struct ramet_store *store, const struct ramet_page_map
     return r < 0 ? r : lookup(store, map->root, top_level(map->page_count), first, count, chunks, err);
 }
 
-/* Writes the node for `changes`, all of which lie below it; `origin` is the first page it spans. */
+int ramet_page_map_leaf(struct ramet_store *store, const struct ramet_page_map *map, uint64_t leaf,
+                        ramet_chunk entries[RAMET_MAP_FANOUT], ramet_chunk *ret_node, struct ramet_error *err)
+{
+    ramet_chunk node = map->root;
+    uint64_t inside = leaf;
+    int r = check_range(map, leaf * fanout, 0, err);
+    for (unsigned level = top_level(map->page_count); level > 0 && r == 0 && node != RAMET_CHUNK_ZERO; level--) {
+        uint64_t span = entry_span(level) / fanout; /* leaves below an entry */
+        r = read_entries(store, node, inside / span, 1, &node, err);
+        inside %= span;
+    }
+    if (r == 0)
+        r = read_entries(store, node, 0, fanout, entries, err);
+    if (r == 0)
+        *ret_node = node;
+    return r;
+}
+
+int ramet_page_map_put_node(struct ramet_ingest *ingest, const ramet_chunk entries[RAMET_MAP_FANOUT],
+                            ramet_chunk replaced, ramet_chunk *ret, struct ramet_error *err)
+{
+    uint8_t bytes[RAMET_PAGE_SIZE];
+    for (size_t i = 0; i < fanout; i++)
+        ramet_put_le64(bytes + i * entry_size, entries[i]);
+    return ramet_ingest_put(ingest, RAMET_CHUNK_NODE, bytes, 1, &replaced, ret, err);
+}
+
+/*
+ * Writes the node for `changes`, all of which lie below it: entries of nodes at level `bottom`. `origin` is the index
+ * of its first entry at that level.
+ */
 static int update(struct ramet_ingest *ingest, struct ramet_store *store, ramet_chunk node, unsigned level,
-                  uint64_t origin, const struct ramet_page_change *changes, size_t count, ramet_chunk *ret,
-                  struct ramet_error *err)
+                  unsigned bottom, uint64_t origin, const struct ramet_page_change *changes, size_t count,
+                  ramet_chunk *ret, struct ramet_error *err)
 {
     ramet_chunk entries[fanout], before[fanout];
-    uint64_t span = entry_span(level);
+    uint64_t span = entry_span(level - bottom);
     int r = read_entries(store, node, 0, fanout, entries, err);
     memcpy(before, entries, sizeof before);
     for (size_t done = 0, some; done < count && r == 0; done += some) {
         size_t slot = (size_t)((changes[done].page - origin) / span);
         some = 1;
-        if (level == 0) {
+        if (level == bottom) {
             entries[slot] = changes[done].chunk;
             continue;
         }
         while (done + some < count && (changes[done + some].page - origin) / span == slot)
             some++;
-        r = update(ingest, store, entries[slot], level - 1, origin + slot * span, changes + done, some, &entries[slot],
-                   err);
+        r = update(ingest, store, entries[slot], level - 1, bottom, origin + slot * span, changes + done, some,
+                   &entries[slot], err);
     }
     if (r < 0)
         return r;
@@ -108,10 +138,7 @@ static int update(struct ramet_ingest *ingest, struct ramet_store *store, ramet_
         *ret = node;
         return 0;
     }
-    uint8_t bytes[RAMET_PAGE_SIZE];
-    for (size_t i = 0; i < fanout; i++)
-        ramet_put_le64(bytes + i * entry_size, entries[i]);
-    return ramet_ingest_put(ingest, RAMET_CHUNK_NODE, bytes, 1, ret, err);
+    return ramet_page_map_put_node(ingest, entries, node, ret, err);
 }
 
 int ramet_page_map_update(struct ramet_ingest *ingest, struct ramet_store *store, const struct ramet_page_map *base,
@@ -121,7 +148,23 @@ int ramet_page_map_update(struct ramet_ingest *ingest, struct ramet_store *store
     struct ramet_page_map map = *base;
     int r = count ? check_range(base, changes[count - 1].page, 1, err) : 0;
     if (r == 0 && count)
-        r = update(ingest, store, base->root, top_level(base->page_count), 0, changes, count, &map.root, err);
+        r = update(ingest, store, base->root, top_level(base->page_count), 0, 0, changes, count, &map.root, err);
+    if (r == 0)
+        *ret = map;
+    return r;
+}
+
+int ramet_page_map_update_leaves(struct ramet_ingest *ingest, struct ramet_store *store,
+                                 const struct ramet_page_map *base, const struct ramet_page_change *leaves,
+                                 size_t count, struct ramet_page_map *ret, struct ramet_error *err)
+{
+    struct ramet_page_map map = *base;
+    unsigned top = top_level(base->page_count);
+    int r = count ? check_range(base, leaves[count - 1].page * fanout, 1, err) : 0;
+    if (r == 0 && count && top == 0)
+        map.root = leaves[0].chunk;
+    else if (r == 0 && count)
+        r = update(ingest, store, base->root, top, 1, 0, leaves, count, &map.root, err);
     if (r == 0)
         *ret = map;
     return r;

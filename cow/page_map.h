@@ -28,7 +28,17 @@ struct ramet_page_change {
 int ramet_page_map_lookup(struct ramet_store *store, const struct ramet_page_map *map, uint64_t first, size_t count,
                           ramet_chunk *chunks, struct ramet_error *err);
 
-/* The map with `changes` applied (ascending, distinct pages). The base's nodes must be committed. */
+/* Entries of leaf `leaf` (zeros past the map's end) and the number of its node, RAMET_CHUNK_ZERO when it is empty. */
+int ramet_page_map_leaf(struct ramet_store *store, const struct ramet_page_map *map, uint64_t leaf,
+                        ramet_chunk entries[RAMET_MAP_FANOUT], ramet_chunk *ret_node, struct ramet_error *err);
+/* Stores a node, as a difference to the one it replaces (RAMET_CHUNK_ZERO: none). An empty one is RAMET_CHUNK_ZERO. */
+int ramet_page_map_put_node(struct ramet_ingest *ingest, const ramet_chunk entries[RAMET_MAP_FANOUT],
+                            ramet_chunk replaced, ramet_chunk *ret, struct ramet_error *err);
+/* The map with whole leaves replaced: in `leaves`, ascending, a page is the leaf's index and a chunk its node. */
+int ramet_page_map_update_leaves(struct ramet_ingest *ingest, struct ramet_store *store,
+                                 const struct ramet_page_map *base, const struct ramet_page_change *leaves,
+                                 size_t count, struct ramet_page_map *ret, struct ramet_error *err);
+/* The map with `changes` applied (ascending, distinct pages). */
 int ramet_page_map_update(struct ramet_ingest *ingest, struct ramet_store *store, const struct ramet_page_map *base,
                           const struct ramet_page_change *changes, size_t count, struct ramet_page_map *ret,
                           struct ramet_error *err);

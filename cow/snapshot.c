@@ -287,7 +287,7 @@ int ramet_catalog_remove(struct ramet_catalog *catalog, struct ramet_snapshot *s
     if (!first)
         return ramet_error_set(err, RAMET_NOT_FOUND, "snapshot \"%s\" is removed already", snapshot->id);
     ramet_kv_delete(batch, RAMET_KV_SNAPSHOTS, snapshot->id, strlen(snapshot->id));
-    int r = ramet_kv_write(ramet_store_kv(catalog->store), batch, true, err);
+    int r = ramet_store_write(catalog->store, batch, err);
     ramet_snapshot_unref(snapshot);
     return r;
 }

@@ -115,7 +115,7 @@ int ramet_catalog_tag(struct ramet_catalog *catalog, struct ramet_snapshot *snap
     if (r < 0)
         return r;
     ramet_kv_put(batch, RAMET_KV_REFS, tag, strlen(tag), snapshot->id, strlen(snapshot->id));
-    return ramet_kv_write(ramet_store_kv(catalog->store), batch, true, err);
+    return ramet_store_write(catalog->store, batch, err);
 }
 
 int ramet_catalog_untag(struct ramet_catalog *catalog, const char *tag, struct ramet_error *err)
@@ -134,7 +134,7 @@ int ramet_catalog_untag(struct ramet_catalog *catalog, const char *tag, struct r
         return ramet_error_hint(err, "'ramet ls --snapshots' lists tags");
     }
     ramet_kv_delete(batch, RAMET_KV_REFS, tag, strlen(tag));
-    return ramet_kv_write(ramet_store_kv(catalog->store), batch, true, err);
+    return ramet_store_write(catalog->store, batch, err);
 }
 
 int ramet_catalog_tags(struct ramet_catalog *catalog, struct ramet_tag **ret, size_t *ret_count,

@@ -14,6 +14,9 @@
  */
 typedef uint64_t ramet_chunk;
 
+/* Data and map nodes go to frames of their own, so that walking a map reads few frames. */
+enum ramet_chunk_kind { RAMET_CHUNK_DATA, RAMET_CHUNK_NODE };
+
 #define RAMET_CHUNK_ZERO ((ramet_chunk)0) /* a page of zeros; stored nowhere */
 #define RAMET_FRAME_SLOTS 16              /* most pages a frame may hold */
 

@@ -3,10 +3,10 @@
  * From sealed frames to durable ones.
  *
  * A sealed frame waits in the pending tables, readable and a dedup candidate. Placing
- * appends it to the pack without a sync, whenever much is waiting, so that memory
- * stays bounded. Committing places the rest, syncs the pack, and then writes one
- * RocksDB batch: index entries, frame places, how far the pack reaches, and the
- * caller's records. Only after that are frames taken out of the pending tables.
+ * appends it to the pack and its hashes to the index, without a sync, whenever much is
+ * waiting, so that memory stays bounded and the disk is not idle. Committing places the rest, syncs the pack, and then
+ * writes one RocksDB batch: frame places, how far the pack reaches, and the caller's records. Only after that are
+ * frames taken out of the pending tables.
  *
  * A crash before the batch leaves bytes past the committed end of the pack, which
  * opening cuts off. A failed write leaves the frames pending with their content, so
@@ -15,16 +15,17 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "base/log.h"
+#include "journal.h"
 #include "store_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { place_at_bytes = 32 << 20, place_batch = 1024 };
+enum { place_at_bytes = 4 << 20, wait_at_bytes = 32 << 20, place_batch = 128, index_write_at = 1 << 17 };
 
 static void pending_free(struct ramet_pending *frame)
 {
-    free(frame->pages);
+    ramet_frame_unref(frame->frame);
     free(frame->record);
     free(frame);
 }
@@ -37,24 +38,52 @@ bool ramet_pending_find(struct ramet_store *store, uint64_t hash, ramet_chunk *r
     return found;
 }
 
-int ramet_pending_read(struct ramet_store *store, uint64_t frame, unsigned slot, size_t offset, void *buf, size_t size,
-                       struct ramet_place *ret_place)
+int ramet_pending_get(struct ramet_store *store, uint64_t number, struct ramet_frame **ret,
+                      struct ramet_place *ret_place)
 {
     int result = 0;
     uint64_t value;
     pthread_mutex_lock(&store->pending_lock);
-    if (ramet_u64map_get(&store->pending_frames, frame, &value)) {
+    if (ramet_u64map_get(&store->pending_frames, number, &value)) {
         struct ramet_pending *pending = (struct ramet_pending *)(uintptr_t)value;
-        if (pending->pages && slot < pending->slots) {
-            memcpy(buf, pending->pages + (size_t)slot * RAMET_PAGE_SIZE + offset, size);
-            result = 1;
-        } else if (pending->placed) {
+        result = pending->frame ? 1 : 2;
+        if (pending->frame)
+            *ret = ramet_frame_ref(pending->frame);
+        else
             *ret_place = pending->place;
-            result = 2;
-        }
     }
     pthread_mutex_unlock(&store->pending_lock);
     return result;
+}
+
+/* Writes the gathered hashes. One large batch in key order costs a quarter of many small ones. Under commit_lock. */
+static int write_index(struct ramet_store *store, struct ramet_error *err)
+{
+    int r = store->index_count ? ramet_kv_write(store->kv, store->index_batch, false, err) : 0;
+    if (r == 0)
+        store->index_count = 0;
+    return r;
+}
+
+/*
+ * Gathers the hashes of placed frames for the index and writes them when they are many, unsynced and perhaps long
+ * before their commit. Should that never come, entries name frames that do not exist, or one day other ones: content is
+ * compared. Under commit_lock.
+ */
+static int index_frames(struct ramet_store *store, struct ramet_pending *const *frames, size_t count,
+                        struct ramet_error *err)
+{
+    if (!store->index_batch && !(store->index_batch = ramet_kv_batch_new(store->kv)))
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to index frames");
+    for (size_t i = 0; i < count; i++)
+        for (unsigned slot = 0; slot < ramet_slot_count(frames[i]->slots); slot++) {
+            uint8_t hash_key[8], chunk[8];
+            ramet_put_be64(hash_key, frames[i]->hashes[slot]);
+            ramet_put_le64(chunk, ramet_chunk_make(frames[i]->number, slot));
+            ramet_kv_put(store->index_batch, RAMET_KV_INDEX, hash_key, sizeof hash_key, chunk, sizeof chunk);
+            store->index_count++;
+        }
+    return store->index_count < index_write_at ? 0 : write_index(store, err);
 }
 
 /* Appends what is not placed yet. Under commit_lock. */
@@ -66,24 +95,25 @@ static int place_pending(struct ramet_store *store, struct ramet_error *err)
     for (;;) {
         size_t count = 0;
         pthread_mutex_lock(&store->pending_lock);
-        for (struct ramet_pending *f = store->pending_first; f && count < place_batch; f = f->next)
-            if (!f->placed)
-                frames[count++] = f;
+        for (struct ramet_pending *f = store->pending_unplaced; f && count < place_batch; f = f->next)
+            frames[count++] = f;
         pthread_mutex_unlock(&store->pending_lock);
         if (count == 0)
             return 0;
         for (size_t i = 0; i < count; i++)
             records[i] = (struct iovec){frames[i]->record, frames[i]->record_size};
         int r = ramet_packs_append(store->packs, records, count, places, err);
+        if (r == 0)
+            r = index_frames(store, frames, count, err);
         if (r < 0)
             return r;
         for (size_t i = 0; i < count; i++) {
-            ramet_frame_cache_insert(store->cache, frames[i]->number, frames[i]->pages, frames[i]->slots);
+            ramet_frame_cache_put(store->cache, frames[i]->frame);
             pthread_mutex_lock(&store->pending_lock);
-            store->pending_bytes -= (size_t)frames[i]->slots * RAMET_PAGE_SIZE;
+            store->pending_bytes -= ramet_frame_bytes(frames[i]->frame);
             frames[i]->place = places[i];
-            frames[i]->placed = true;
-            free(STEAL(frames[i]->pages));
+            store->pending_unplaced = frames[i]->next;
+            ramet_frame_unref(STEAL(frames[i]->frame));
             pthread_mutex_unlock(&store->pending_lock);
             free(STEAL(frames[i]->record));
         }
@@ -95,14 +125,15 @@ static bool pending_link(struct ramet_store *store, struct ramet_pending *frame)
 {
     if (!ramet_u64map_put(&store->pending_frames, frame->number, (uintptr_t)frame))
         return false;
-    for (unsigned i = 0; i < frame->slots; i++)
+    for (unsigned i = 0; i < ramet_slot_count(frame->slots); i++)
         if (!ramet_u64map_put(&store->pending_index, frame->hashes[i], ramet_chunk_make(frame->number, i))) {
             ramet_u64map_remove(&store->pending_frames, frame->number);
             return false;
         }
     *(store->pending_last ? &store->pending_last->next : &store->pending_first) = frame;
     store->pending_last = frame;
-    store->pending_bytes += (size_t)frame->slots * RAMET_PAGE_SIZE;
+    store->pending_unplaced = store->pending_unplaced ? store->pending_unplaced : frame;
+    store->pending_bytes += ramet_frame_bytes(frame->frame);
     return true;
 }
 
@@ -110,15 +141,19 @@ int ramet_pending_add(struct ramet_store *store, struct ramet_pending *frame, st
 {
     pthread_mutex_lock(&store->pending_lock);
     bool linked = pending_link(store, frame);
-    bool full = store->pending_bytes >= place_at_bytes;
+    size_t waiting = store->pending_bytes;
     pthread_mutex_unlock(&store->pending_lock);
     if (!linked) {
         pending_free(frame);
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to hold a frame");
     }
-    if (!full)
+    if (waiting < place_at_bytes)
         return 0;
-    pthread_mutex_lock(&store->commit_lock);
+    /* While another thread places there is more to compress, up to a bound. */
+    if (waiting < wait_at_bytes && pthread_mutex_trylock(&store->commit_lock) != 0)
+        return 0;
+    if (waiting >= wait_at_bytes)
+        pthread_mutex_lock(&store->commit_lock);
     int r = place_pending(store, err);
     if (r < 0)
         atomic_store(&store->commit_failed, true);
@@ -133,16 +168,37 @@ void ramet_pack_key(uint8_t key[RAMET_PACK_KEY_SIZE], uint32_t pack)
         key[4 + i] = (uint8_t)(pack >> (24 - 8 * i));
 }
 
+void ramet_commit_pack(struct ramet_kv_batch *batch, uint32_t pack, uint64_t size)
+{
+    uint8_t key[RAMET_PACK_KEY_SIZE], value[8];
+    ramet_pack_key(key, pack);
+    ramet_put_le64(value, size);
+    ramet_kv_put(batch, RAMET_KV_META, key, sizeof key, value, sizeof value);
+}
+
+/* Appends entries, if any, as a record to the current pack; they are gone then. Under commit_lock. */
+static int append_journal(struct ramet_store *store, struct ramet_buf *entries, uint32_t flags, struct ramet_error *err)
+{
+    if (entries->size == 0 && !entries->failed && !flags)
+        return 0;
+    _cleanup_(ramet_buf_free) struct ramet_buf record = {0};
+    struct ramet_place place;
+    int r = ramet_journal_encode(entries, flags, ramet_packs_key(store->packs), &record, err);
+    if (r < 0)
+        return r;
+    r = ramet_packs_append(store->packs, &(struct iovec){record.data, record.size}, 1, &place, err);
+    if (r == 0)
+        entries->size = 0;
+    return r;
+}
+
 void ramet_commit_marks(struct ramet_store *store, struct ramet_kv_batch *batch)
 {
-    uint8_t value[8], key[RAMET_PACK_KEY_SIZE];
+    uint8_t value[8];
     uint64_t size;
     uint32_t pack = ramet_packs_current(store->packs, &size);
-    if (pack) {
-        ramet_pack_key(key, pack);
-        ramet_put_le64(value, size);
-        ramet_kv_put(batch, RAMET_KV_META, key, sizeof key, value, sizeof value);
-    }
+    if (pack)
+        ramet_commit_pack(batch, pack, size);
     ramet_put_le64(value, atomic_load(&store->next_frame));
     ramet_kv_put(batch, RAMET_KV_META, "next-frame", 10, value, sizeof value);
 }
@@ -153,14 +209,8 @@ static void batch_frames(struct ramet_pending *first, const struct ramet_pending
     for (struct ramet_pending *f = first; f; f = f->next) {
         uint8_t frame_key[8], place[RAMET_PLACE_SIZE];
         ramet_put_be64(frame_key, f->number);
-        ramet_place_encode(place, f->slots, &f->place);
+        ramet_place_encode(place, &(struct ramet_place_record){f->slots, f->flags, f->place});
         ramet_kv_put(batch, RAMET_KV_FRAMES, frame_key, sizeof frame_key, place, sizeof place);
-        for (unsigned i = 0; i < f->slots; i++) {
-            uint8_t hash_key[8], chunk[8];
-            ramet_put_be64(hash_key, f->hashes[i]);
-            ramet_put_le64(chunk, ramet_chunk_make(f->number, i));
-            ramet_kv_put(batch, RAMET_KV_INDEX, hash_key, sizeof hash_key, chunk, sizeof chunk);
-        }
         if (f == last)
             break;
     }
@@ -182,10 +232,7 @@ static int batch_full_packs(struct ramet_store *store, const struct ramet_pendin
         int r = ramet_packs_size(store->packs, pack, &size, err);
         if (r < 0)
             return r;
-        uint8_t value[8], key[RAMET_PACK_KEY_SIZE];
-        ramet_pack_key(key, pack);
-        ramet_put_le64(value, size);
-        ramet_kv_put(batch, RAMET_KV_META, key, sizeof key, value, sizeof value);
+        ramet_commit_pack(batch, pack, size);
         marked = pack;
     }
     return 0;
@@ -202,7 +249,7 @@ static void pending_unlink(struct ramet_store *store, const struct ramet_pending
         if (!f->next)
             store->pending_last = NULL;
         ramet_u64map_remove(&store->pending_frames, f->number);
-        for (unsigned i = 0; i < f->slots; i++) {
+        for (unsigned i = 0; i < ramet_slot_count(f->slots); i++) {
             uint64_t chunk;
             if (ramet_u64map_get(&store->pending_index, f->hashes[i], &chunk) &&
                 chunk == ramet_chunk_make(f->number, i))
@@ -211,6 +258,39 @@ static void pending_unlink(struct ramet_store *store, const struct ramet_pending
         pending_free(f);
     }
     pthread_mutex_unlock(&store->pending_lock);
+}
+
+/* Appends what the layers above wrote beside commits. Under commit_lock. */
+static int flush_journal(struct ramet_store *store, struct ramet_error *err)
+{
+    pthread_mutex_lock(&store->journal_lock);
+    struct ramet_buf entries = store->journal;
+    store->journal = (struct ramet_buf){0};
+    pthread_mutex_unlock(&store->journal_lock);
+    int r = append_journal(store, &entries, 0, err);
+    store->journal_stale |= r < 0;
+    ramet_buf_free(&entries);
+    return r;
+}
+
+int ramet_store_write(struct ramet_store *store, struct ramet_kv_batch *batch, struct ramet_error *err)
+{
+    /* The write empties the batch, its journal entries too. */
+    _cleanup_(ramet_buf_free) struct ramet_buf entries = *ramet_kv_batch_journal(batch);
+    *ramet_kv_batch_journal(batch) = (struct ramet_buf){0};
+    int r = ramet_kv_write(store->kv, batch, true, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&store->journal_lock);
+    ramet_buf_put(&store->journal, entries.data, entries.size);
+    store->journal.failed |= entries.failed;
+    pthread_mutex_unlock(&store->journal_lock);
+    /* A fork must not wait for a commit under way; whoever holds the lock takes the entries along. */
+    if (pthread_mutex_trylock(&store->commit_lock) == 0) {
+        flush_journal(store, NULL);
+        pthread_mutex_unlock(&store->commit_lock);
+    }
+    return 0;
 }
 
 static int commit_locked(struct ramet_store *store, struct ramet_kv_batch *batch, struct ramet_error *err)
@@ -222,9 +302,14 @@ static int commit_locked(struct ramet_store *store, struct ramet_kv_batch *batch
     struct ramet_pending *first, *last = NULL;
     pthread_mutex_lock(&store->pending_lock);
     first = store->pending_first;
-    for (struct ramet_pending *f = first; f && f->placed; f = f->next)
+    for (struct ramet_pending *f = first; f && !f->frame; f = f->next)
         last = f;
     pthread_mutex_unlock(&store->pending_lock);
+    r = flush_journal(store, err);
+    if (r == 0)
+        r = append_journal(store, ramet_kv_batch_journal(batch), 0, err);
+    if (r < 0)
+        return r;
     if (last) {
         if ((r = ramet_packs_sync(store->packs, err)) < 0)
             return r;
@@ -235,7 +320,10 @@ static int commit_locked(struct ramet_store *store, struct ramet_kv_batch *batch
             return r;
     }
     ramet_commit_marks(store, batch);
-    if ((r = ramet_kv_write(store->kv, batch, true, err)) < 0)
+    r = write_index(store, err);
+    if (r == 0)
+        r = ramet_kv_write(store->kv, batch, true, err);
+    if (r < 0)
         return r;
     pending_unlink(store, last);
     return 0;
@@ -254,6 +342,69 @@ int ramet_commit(struct ramet_store *store, struct ramet_kv_batch *batch, struct
     return r;
 }
 
+static const char clean_key[] = "clean";
+
+int ramet_commit_opened(struct ramet_store *store, struct ramet_error *err)
+{
+    _autofree_ void *value = NULL;
+    size_t size;
+    int r = ramet_kv_get(store->kv, RAMET_KV_META, clean_key, sizeof clean_key - 1, &value, &size, err);
+    store->journal_stale |= r == -RAMET_NOT_FOUND && !store->fresh;
+    if (r < 0 && r != -RAMET_NOT_FOUND)
+        return r;
+    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(store->kv);
+    if (!batch)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open the store");
+    ramet_kv_delete(batch, RAMET_KV_META, clean_key, sizeof clean_key - 1);
+    r = ramet_kv_write(store->kv, batch, true, err);
+    return r == 0 ? ramet_commit_repair(store, err) : r;
+}
+
+void ramet_commit_close(struct ramet_store *store)
+{
+    struct ramet_kv_batch *batch = store->pending_first || store->journal_stale ? NULL : ramet_kv_batch_new(store->kv);
+    if (batch && flush_journal(store, NULL) == 0 && ramet_packs_sync(store->packs, NULL) == 0) {
+        ramet_commit_marks(store, batch);
+        ramet_kv_put(batch, RAMET_KV_META, clean_key, sizeof clean_key - 1, "", 0);
+        ramet_kv_write(store->kv, batch, true, NULL);
+    }
+    ramet_kv_batch_free(batch);
+}
+
+int ramet_commit_repair(struct ramet_store *store, struct ramet_error *err)
+{
+    return store->journal_stale ? ramet_commit_checkpoint(store, err) : 0;
+}
+
+int ramet_commit_checkpoint(struct ramet_store *store, struct ramet_error *err)
+{
+    static const enum ramet_kv_family families[] = {RAMET_KV_SNAPSHOTS, RAMET_KV_REFS, RAMET_KV_BRANCHES};
+    enum { count = sizeof families / sizeof *families };
+    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(store->kv);
+    int r = batch ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a checkpoint");
+    for (unsigned i = 0; i < count && r == 0; i++) {
+        struct ramet_kv_iter *iter = ramet_kv_iter_new(store->kv, families[i], NULL, 0);
+        const void *key, *value;
+        size_t key_size, value_size;
+        while (iter && ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size))
+            ramet_journal_note(ramet_kv_batch_journal(batch), families[i], key, key_size, value, value_size);
+        r = iter ? ramet_kv_iter_status(iter, err)
+                 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a checkpoint");
+        ramet_kv_iter_free(iter);
+        uint32_t flags = (i == 0 ? RAMET_JOURNAL_BEGIN : 0u) | (i == count - 1 ? RAMET_JOURNAL_END : 0u);
+        if (r == 0)
+            r = append_journal(store, ramet_kv_batch_journal(batch), flags, err);
+    }
+    if (r == 0)
+        r = ramet_packs_sync(store->packs, err);
+    if (r < 0)
+        return r;
+    ramet_commit_marks(store, batch);
+    if ((r = ramet_kv_write(store->kv, batch, true, err)) == 0)
+        store->journal_stale = false;
+    return r;
+}
+
 void ramet_pending_discard(struct ramet_store *store)
 {
     /* A batch that failed may be found at the next opening, and names bytes of the packs. */
@@ -265,11 +416,11 @@ void ramet_pending_discard(struct ramet_store *store)
     if (!store->sessions && atomic_exchange(&store->commit_failed, false)) {
         pthread_mutex_lock(&store->pending_lock);
         ramet_pending_free_all(store);
-        store->pending_last = NULL;
+        store->pending_last = store->pending_unplaced = NULL;
         store->pending_bytes = 0;
         pthread_mutex_unlock(&store->pending_lock);
         ramet_packs_rotate(store->packs, 0);
-        if (ramet_store_recover_packs(store, &err) < 0)
+        if (ramet_store_recover_packs(store, &err) < 0 || ramet_commit_repair(store, &err) < 0)
             ramet_warn("space of a failed commit stays in use until the next start: %s", err.msg);
     }
     pthread_mutex_unlock(&store->session_lock);
@@ -283,6 +434,8 @@ void ramet_pending_free_all(struct ramet_store *store)
         store->pending_first = f->next;
         pending_free(f);
     }
+    ramet_kv_batch_free(STEAL(store->index_batch));
+    store->index_count = 0;
     ramet_u64map_free(&store->pending_frames);
     ramet_u64map_free(&store->pending_index);
 }

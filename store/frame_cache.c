@@ -2,19 +2,15 @@
 #include "frame_cache.h"
 
 #include "base/u64map.h"
-#include "chunk.h"
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { shard_count = 16 };
 
 struct entry {
     struct entry *newer, *older; /* the shard's use order */
-    uint64_t frame;
-    unsigned slots;
-    uint8_t pages[];
+    struct ramet_frame *frame;
 };
 
 struct shard {
@@ -29,9 +25,9 @@ struct ramet_frame_cache {
     struct shard shards[shard_count];
 };
 
-static struct shard *shard_of(struct ramet_frame_cache *cache, uint64_t frame)
+static struct shard *shard_of(struct ramet_frame_cache *cache, uint64_t number)
 {
-    return &cache->shards[frame % shard_count];
+    return &cache->shards[number % shard_count];
 }
 
 struct ramet_frame_cache *ramet_frame_cache_new(size_t budget_bytes)
@@ -44,10 +40,10 @@ struct ramet_frame_cache *ramet_frame_cache_new(size_t budget_bytes)
     return cache;
 }
 
-static struct entry *find(struct shard *shard, uint64_t frame)
+static struct entry *find(struct shard *shard, uint64_t number)
 {
     uint64_t value;
-    return ramet_u64map_get(&shard->map, frame, &value) ? (struct entry *)(uintptr_t)value : NULL;
+    return ramet_u64map_get(&shard->map, number, &value) ? (struct entry *)(uintptr_t)value : NULL;
 }
 
 static void unlink_entry(struct shard *shard, struct entry *entry)
@@ -67,8 +63,9 @@ static void push_newest(struct shard *shard, struct entry *entry)
 static void remove_entry(struct shard *shard, struct entry *entry)
 {
     unlink_entry(shard, entry);
-    ramet_u64map_remove(&shard->map, entry->frame);
-    shard->bytes -= (size_t)entry->slots * RAMET_PAGE_SIZE;
+    ramet_u64map_remove(&shard->map, entry->frame->number);
+    shard->bytes -= ramet_frame_bytes(entry->frame);
+    ramet_frame_unref(entry->frame);
     free(entry);
 }
 
@@ -95,52 +92,56 @@ void ramet_frame_cache_free(struct ramet_frame_cache *cache)
     free(cache);
 }
 
-bool ramet_frame_cache_read(struct ramet_frame_cache *cache, uint64_t frame, unsigned slot, size_t offset, void *buf,
-                            size_t size)
+struct ramet_frame *ramet_frame_cache_get(struct ramet_frame_cache *cache, uint64_t number)
 {
-    struct shard *shard = shard_of(cache, frame);
+    struct shard *shard = shard_of(cache, number);
     pthread_mutex_lock(&shard->lock);
-    struct entry *entry = find(shard, frame);
-    bool hit = entry && slot < entry->slots;
-    if (hit) {
+    struct entry *entry = find(shard, number);
+    struct ramet_frame *frame = entry ? ramet_frame_ref(entry->frame) : NULL;
+    if (entry) {
         unlink_entry(shard, entry);
         push_newest(shard, entry);
-        memcpy(buf, entry->pages + (size_t)slot * RAMET_PAGE_SIZE + offset, size);
         shard->hits++;
     } else {
         shard->misses++;
     }
     pthread_mutex_unlock(&shard->lock);
-    return hit;
+    return frame;
 }
 
-void ramet_frame_cache_insert(struct ramet_frame_cache *cache, uint64_t frame, const void *pages, unsigned slots)
+bool ramet_frame_cache_has(struct ramet_frame_cache *cache, uint64_t number)
 {
-    size_t size = (size_t)slots * RAMET_PAGE_SIZE;
-    struct shard *shard = shard_of(cache, frame);
-    struct entry *entry = malloc(sizeof *entry + size);
+    struct shard *shard = shard_of(cache, number);
+    pthread_mutex_lock(&shard->lock);
+    bool has = find(shard, number);
+    pthread_mutex_unlock(&shard->lock);
+    return has;
+}
+
+void ramet_frame_cache_put(struct ramet_frame_cache *cache, struct ramet_frame *frame)
+{
+    struct shard *shard = shard_of(cache, frame->number);
+    struct entry *entry = malloc(sizeof *entry);
     if (!entry)
         return;
-    entry->frame = frame;
-    entry->slots = slots;
-    memcpy(entry->pages, pages, size);
     pthread_mutex_lock(&shard->lock);
-    if (find(shard, frame) || !ramet_u64map_put(&shard->map, frame, (uintptr_t)entry)) {
+    if (find(shard, frame->number) || !ramet_u64map_put(&shard->map, frame->number, (uintptr_t)entry)) {
         free(entry);
     } else {
+        entry->frame = ramet_frame_ref(frame);
         push_newest(shard, entry);
-        shard->bytes += size;
+        shard->bytes += ramet_frame_bytes(frame);
         while (shard->bytes > shard->budget && shard->oldest != entry)
             remove_entry(shard, shard->oldest);
     }
     pthread_mutex_unlock(&shard->lock);
 }
 
-void ramet_frame_cache_drop(struct ramet_frame_cache *cache, uint64_t frame)
+void ramet_frame_cache_drop(struct ramet_frame_cache *cache, uint64_t number)
 {
-    struct shard *shard = shard_of(cache, frame);
+    struct shard *shard = shard_of(cache, number);
     pthread_mutex_lock(&shard->lock);
-    struct entry *entry = find(shard, frame);
+    struct entry *entry = find(shard, number);
     if (entry)
         remove_entry(shard, entry);
     pthread_mutex_unlock(&shard->lock);

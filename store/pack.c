@@ -30,7 +30,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { version = 1, fd_cache_slots = 64 };
+enum { version = 1, fd_cache_slots = 64, reader_count = 4 };
 static const uint8_t magic[8] = "RAMETPK";
 
 struct cached_fd {
@@ -51,8 +51,10 @@ struct ramet_packs {
     uint32_t last;    /* highest number ever used */
     bool sync_failed;
 
-    pthread_mutex_t fd_lock; /* guards fds */
+    pthread_mutex_t fd_lock; /* guards all below */
     struct cached_fd fds[fd_cache_slots];
+    struct ramet_uring *readers[reader_count]; /* idle rings for reading */
+    int readers_made;
 };
 
 static void path_of(const struct ramet_packs *packs, uint32_t pack, char path[PATH_MAX])
@@ -87,9 +89,13 @@ void ramet_packs_close(struct ramet_packs *packs)
     if (packs->fd >= 0)
         close(packs->fd);
     ramet_uring_free(packs->uring);
+    for (int i = 0; i < reader_count; i++)
+        ramet_uring_free(packs->readers[i]);
     pthread_mutex_destroy(&packs->fd_lock);
     free(packs);
 }
+
+uint64_t ramet_packs_key(const struct ramet_packs *packs) { return ramet_get_le64(packs->store_id); }
 
 static int compare_u32(const void *a, const void *b)
 {
@@ -97,11 +103,11 @@ static int compare_u32(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_count, struct ramet_error *err)
+static int list_dir(const char *path, uint32_t **ret, size_t *ret_count, struct ramet_error *err)
 {
-    DIR *dir = opendir(packs->dir);
+    DIR *dir = opendir(path);
     if (!dir)
-        return ramet_error_os(err, errno, "cannot list %s", packs->dir);
+        return ramet_error_os(err, errno, "cannot list %s", path);
     uint32_t *numbers = NULL;
     size_t count = 0, capacity = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
@@ -115,7 +121,7 @@ int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_coun
             if (!grown) {
                 free(numbers);
                 closedir(dir);
-                return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list %s", packs->dir);
+                return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list %s", path);
             }
             numbers = grown;
         }
@@ -127,6 +133,31 @@ int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_coun
     *ret = numbers;
     *ret_count = count;
     return 0;
+}
+
+int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_count, struct ramet_error *err)
+{
+    return list_dir(packs->dir, ret, ret_count, err);
+}
+
+int ramet_packs_find_id(const char *dir, uint8_t id[RAMET_STORE_ID_SIZE], struct ramet_error *err)
+{
+    _autofree_ uint32_t *numbers = NULL;
+    size_t count = 0;
+    int r = list_dir(dir, &numbers, &count, err);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        uint8_t header[RAMET_PACK_HEADER];
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/%08x.pack", dir, numbers[i]);
+        _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || ramet_file_read(fd, path, header, sizeof header, 0, NULL) < 0 ||
+            memcmp(header, magic, sizeof magic) != 0 ||
+            ramet_get_le64(header + 40) != ramet_checksum(header, 40, NULL, 0))
+            continue;
+        memcpy(id, header + 16, RAMET_STORE_ID_SIZE);
+        return 0;
+    }
+    return r < 0 ? r : ramet_error_set(err, RAMET_NOT_FOUND, "no intact pack in %s", dir);
 }
 
 static void encode_header(const struct ramet_packs *packs, uint32_t pack, uint8_t header[RAMET_PACK_HEADER])
@@ -209,6 +240,8 @@ int ramet_packs_append(struct ramet_packs *packs, const struct iovec *records, s
             ramet_debug("%s: cannot cut after a failed write: %m", path);
         return r;
     }
+    /* Only a hint that the disk may begin; the sync is what counts. */
+    sync_file_range(packs->fd, (off_t)packs->end, (off_t)(end - packs->end), SYNC_FILE_RANGE_WRITE);
     packs->end = end;
     return 0;
 }
@@ -278,6 +311,9 @@ static int fd_get(struct ramet_packs *packs, uint32_t pack, struct ramet_error *
         if (slot->fd < 0) {
             slot->pack = 0;
             r = ramet_error_os(err, errno, "cannot open %s", path);
+        } else {
+            /* Frames are read whole, and many at once where that helps: the kernel need not guess. */
+            posix_fadvise(slot->fd, 0, 0, POSIX_FADV_RANDOM);
         }
     }
     if (r == 0)
@@ -310,6 +346,54 @@ int ramet_packs_read_raw(struct ramet_packs *packs, uint32_t pack, uint64_t offs
     return r;
 }
 
+/* A ring nobody reads with at the moment, or NULL: then the caller reads without one. */
+static struct ramet_uring *reader_take(struct ramet_packs *packs)
+{
+    struct ramet_uring *uring = NULL;
+    pthread_mutex_lock(&packs->fd_lock);
+    for (int i = 0; i < reader_count && !uring; i++)
+        uring = STEAL(packs->readers[i]);
+    bool more = !uring && packs->readers_made < reader_count;
+    packs->readers_made += more;
+    pthread_mutex_unlock(&packs->fd_lock);
+    return more ? ramet_uring_new() : uring;
+}
+
+static void reader_give_back(struct ramet_packs *packs, struct ramet_uring *uring)
+{
+    pthread_mutex_lock(&packs->fd_lock);
+    for (int i = 0; i < reader_count && uring; i++)
+        if (!packs->readers[i])
+            packs->readers[i] = STEAL(uring);
+    pthread_mutex_unlock(&packs->fd_lock);
+}
+
+void ramet_packs_read_many(struct ramet_packs *packs, struct ramet_pack_read *reads, size_t count)
+{
+    struct ramet_uring *uring = reader_take(packs);
+    while (count > 0) {
+        struct ramet_uring_read some[RAMET_URING_READS_MAX];
+        int slots[RAMET_URING_READS_MAX];
+        size_t n = count < RAMET_URING_READS_MAX ? count : RAMET_URING_READS_MAX;
+        for (size_t i = 0; i < n; i++) {
+            slots[i] = fd_get(packs, reads[i].pack, NULL);
+            some[i] = (struct ramet_uring_read){.fd = slots[i] < 0 ? -1 : packs->fds[slots[i]].fd,
+                                                .buf = reads[i].buf,
+                                                .size = reads[i].size,
+                                                .offset = reads[i].offset};
+        }
+        ramet_uring_read(uring, some, n);
+        for (size_t i = 0; i < n; i++) {
+            reads[i].failed = some[i].failed;
+            if (slots[i] >= 0)
+                fd_put(packs, slots[i]);
+        }
+        reads += n, count -= n;
+    }
+    if (uring)
+        reader_give_back(packs, uring);
+}
+
 int ramet_packs_read(struct ramet_packs *packs, const struct ramet_place *place, void *buf, struct ramet_error *err)
 {
     return ramet_packs_read_raw(packs, place->pack, place->offset, buf, place->size, err);
@@ -333,6 +417,19 @@ int ramet_packs_cut(struct ramet_packs *packs, uint32_t pack, uint64_t size, str
     if (truncate(path, (off_t)size) < 0)
         return ramet_error_os(err, errno, "cannot cut %s to %llu bytes", path, (unsigned long long)size);
     return 0;
+}
+
+int ramet_packs_mend(struct ramet_packs *packs, uint32_t pack, struct ramet_error *err)
+{
+    char path[PATH_MAX];
+    uint8_t header[RAMET_PACK_HEADER];
+    path_of(packs, pack, path);
+    encode_header(packs, pack, header);
+    _autoclose_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return ramet_error_os(err, errno, "cannot open %s", path);
+    int r = ramet_file_write(fd, path, header, sizeof header, 0, err);
+    return r < 0 ? r : ramet_file_sync(fd, path, err);
 }
 
 void ramet_packs_punch(struct ramet_packs *packs, const struct ramet_place *place)
@@ -367,6 +464,14 @@ int ramet_packs_remove(struct ramet_packs *packs, uint32_t pack, struct ramet_er
     return 0;
 }
 
+uint64_t ramet_packs_allocated(struct ramet_packs *packs, uint32_t pack)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    path_of(packs, pack, path);
+    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
 uint64_t ramet_packs_disk_bytes(struct ramet_packs *packs, uint32_t *ret_count)
 {
     _autofree_ uint32_t *numbers = NULL;
@@ -374,13 +479,8 @@ uint64_t ramet_packs_disk_bytes(struct ramet_packs *packs, uint32_t *ret_count)
     uint64_t bytes = 0;
     if (ramet_packs_list(packs, &numbers, &count, NULL) < 0)
         count = 0;
-    for (size_t i = 0; i < count; i++) {
-        char path[PATH_MAX];
-        struct stat st;
-        path_of(packs, numbers[i], path);
-        if (stat(path, &st) == 0)
-            bytes += (uint64_t)st.st_blocks * 512;
-    }
+    for (size_t i = 0; i < count; i++)
+        bytes += ramet_packs_allocated(packs, numbers[i]);
     *ret_count = (uint32_t)count;
     return bytes;
 }

@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -36,6 +37,9 @@ struct ramet_place {
 int ramet_packs_open(const char *dir, const uint8_t store_id[RAMET_STORE_ID_SIZE], uint64_t pack_bytes,
                      struct ramet_packs **ret, struct ramet_error *err);
 void ramet_packs_close(struct ramet_packs *packs);
+/* The store id that the first intact pack header in `dir` names; NOT_FOUND when there is none. */
+int ramet_packs_find_id(const char *dir, uint8_t id[RAMET_STORE_ID_SIZE], struct ramet_error *err);
+uint64_t ramet_packs_key(const struct ramet_packs *packs); /* of records: half of the store id */
 
 /* Numbers of all pack files, ascending; owned by the caller. */
 int ramet_packs_list(struct ramet_packs *packs, uint32_t **ret, size_t *ret_count, struct ramet_error *err);
@@ -53,6 +57,15 @@ void ramet_packs_rotate(struct ramet_packs *packs, uint32_t after);
 int ramet_packs_continue(struct ramet_packs *packs, uint32_t pack, uint64_t size, struct ramet_error *err);
 
 int ramet_packs_read(struct ramet_packs *packs, const struct ramet_place *place, void *buf, struct ramet_error *err);
+/* Reads all of these, in flight together; each tells on its own whether it failed. */
+struct ramet_pack_read {
+    uint32_t pack;
+    uint64_t offset;
+    size_t size;
+    uint8_t *buf;
+    bool failed;
+};
+void ramet_packs_read_many(struct ramet_packs *packs, struct ramet_pack_read *reads, size_t count);
 /* Bytes of a pack file, -NOT_FOUND when there is none. */
 int ramet_packs_size(struct ramet_packs *packs, uint32_t pack, uint64_t *ret_size, struct ramet_error *err);
 /* Reads any bytes of a pack, for walking it. */
@@ -61,13 +74,19 @@ int ramet_packs_read_raw(struct ramet_packs *packs, uint32_t pack, uint64_t offs
 /* Checks a pack's header. */
 int ramet_packs_check(struct ramet_packs *packs, uint32_t pack, struct ramet_error *err);
 
+/* Writes a pack's header anew, durably. */
+int ramet_packs_mend(struct ramet_packs *packs, uint32_t pack, struct ramet_error *err);
 int ramet_packs_cut(struct ramet_packs *packs, uint32_t pack, uint64_t size, struct ramet_error *err);
 /* Gives the place's space back to the file system; a file system that cannot is no error. */
 void ramet_packs_punch(struct ramet_packs *packs, const struct ramet_place *place);
 int ramet_packs_remove(struct ramet_packs *packs, uint32_t pack, struct ramet_error *err);
 
+/* Space a pack really takes; 0 when there is no such pack. */
+uint64_t ramet_packs_allocated(struct ramet_packs *packs, uint32_t pack);
 uint64_t ramet_packs_disk_bytes(struct ramet_packs *packs, uint32_t *ret_count); /* blocks really used */
 
 #define RAMET_PACK_HEADER 64
+/* A pack still written to is left alone while it is smaller. */
+#define RAMET_PACK_WORTH_COMPACTING (1 << 20)
 
 #endif

@@ -30,13 +30,15 @@
 
 enum {
     superblock_magic = 0x54534d52, /* "RMST" */
-    superblock_version = 1,
+    superblock_version = 2,
     superblock_size = RAMET_RECORD_HEADER + RAMET_STORE_ID_SIZE + RAMET_HASH_SECRET,
-    place_version = 1,
 };
+
+static const char id_key[] = "store-id";
 
 struct ramet_kv *ramet_store_kv(struct ramet_store *store) { return store->kv; }
 const char *ramet_store_dir(const struct ramet_store *store) { return store->dir; }
+unsigned ramet_store_threads(const struct ramet_store *store) { return store->options.threads; }
 
 /* --- opening --- */
 
@@ -67,7 +69,6 @@ static int make_superblock(struct ramet_store *store, const char *path, struct r
 {
     char aside[PATH_MAX + 8];
     snprintf(aside, sizeof aside, "%s.new", path);
-    ramet_random(store->id, sizeof store->id);
     ramet_random(store->secret, sizeof store->secret);
     struct ramet_buf buf = {0};
     ramet_record_begin(&buf);
@@ -87,7 +88,25 @@ static int make_superblock(struct ramet_store *store, const char *path, struct r
     return r < 0 ? r : ramet_dir_sync(store->dir, err);
 }
 
-static int load_superblock(struct ramet_store *store, struct ramet_error *err)
+/*
+ * No usable superblock. A store that has packs lost it: its id is in them, the secret is needed for dedup only, but the
+ * index is made with it, so both are made anew when rebuilding and only then.
+ */
+static int replace_superblock(struct ramet_store *store, const char *path, bool rebuilding, struct ramet_error *err)
+{
+    char packs[PATH_MAX];
+    snprintf(packs, sizeof packs, "%s/packs", store->dir);
+    bool in_use = ramet_packs_find_id(packs, store->id, NULL) == 0;
+    if (in_use && !rebuilding) {
+        ramet_error_set(err, RAMET_CORRUPT, "%s is missing or damaged", path);
+        return ramet_error_hint(err, "put it back, or 'rametd --rebuild' makes it and the index anew from the packs");
+    }
+    if (!in_use)
+        ramet_random(store->id, sizeof store->id);
+    return make_superblock(store, path, err);
+}
+
+static int load_superblock(struct ramet_store *store, bool rebuilding, struct ramet_error *err)
 {
     char path[PATH_MAX];
     uint8_t data[superblock_size];
@@ -96,12 +115,14 @@ static int load_superblock(struct ramet_store *store, struct ramet_error *err)
     snprintf(path, sizeof path, "%s/store", store->dir);
     _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
-        return make_superblock(store, path, err);
+        return replace_superblock(store, path, rebuilding, err);
     if (fd < 0)
         return ramet_error_os(err, errno, "cannot open %s", path);
     int r = ramet_file_read(fd, path, data, sizeof data, 0, err);
     if (r == 0)
         r = ramet_record_open(data, sizeof data, superblock_magic, superblock_version, path, &reader, &found, err);
+    if (r == -RAMET_CORRUPT)
+        return replace_superblock(store, path, rebuilding, err);
     if (r < 0)
         return r;
     memcpy(store->id, reader.data, sizeof store->id);
@@ -121,6 +142,25 @@ static int committed_size(struct ramet_store *store, uint32_t pack, uint64_t *re
     return r == -RAMET_NOT_FOUND ? 0 : r;
 }
 
+/* What is about to go may be the only journal of what the index holds: only an index that can give it again may cut. */
+static int before_cut(struct ramet_store *store, struct ramet_error *err)
+{
+    int r = 0;
+    for (int family = 0; family < RAMET_KV_FAMILY_COUNT && r == 0; family++) {
+        if (!ramet_kv_is_journaled((enum ramet_kv_family)family))
+            continue;
+        struct ramet_kv_iter *iter = ramet_kv_iter_new(store->kv, (enum ramet_kv_family)family, NULL, 0);
+        const void *key, *value;
+        size_t key_size, value_size;
+        while (iter && ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size))
+            ;
+        r = iter ? ramet_kv_iter_status(iter, err) : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to recover");
+        ramet_kv_iter_free(iter);
+    }
+    store->journal_stale |= r == 0;
+    return r;
+}
+
 int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err)
 {
     _autofree_ uint32_t *packs = NULL;
@@ -133,14 +173,16 @@ int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err
         if ((r = committed_size(store, packs[i], &reach, err)) < 0)
             break;
         if (reach == 0) {
-            r = ramet_packs_remove(store->packs, packs[i], err);
+            if ((r = before_cut(store, err)) == 0)
+                r = ramet_packs_remove(store->packs, packs[i], err);
             continue;
         }
         kept = packs[i];
         committed = reach;
-        if ((r = ramet_packs_size(store->packs, packs[i], &size, err)) == 0 && size > committed)
+        if ((r = ramet_packs_size(store->packs, packs[i], &size, err)) == 0 && size > committed &&
+            (r = before_cut(store, err)) == 0)
             r = ramet_packs_cut(store->packs, packs[i], committed, err);
-        else if (r == 0 && size < committed)
+        if (r == 0 && size < committed)
             ramet_warn("pack %08x has %" PRIu64 " of its %" PRIu64 " bytes; run 'ramet store fsck'", packs[i], size,
                        committed);
     }
@@ -166,48 +208,129 @@ static int load_next_frame(struct ramet_store *store, struct ramet_error *err)
     return r;
 }
 
-static int open_parts(struct ramet_store *store, struct ramet_error *err)
+/* The index must be this store's: with another, or a fresh one, every pack would look like garbage. */
+static int check_index(struct ramet_store *store, struct ramet_error *err)
+{
+    _autofree_ void *value = NULL;
+    _autofree_ uint32_t *packs = NULL;
+    size_t size, count;
+    int r = ramet_kv_get(store->kv, RAMET_KV_META, id_key, sizeof id_key - 1, &value, &size, err);
+    if (r == 0 && (size != sizeof store->id || memcmp(value, store->id, size) != 0)) {
+        ramet_error_set(err, RAMET_CORRUPT, "the index in %s is of another store", store->dir);
+        return ramet_error_hint(err, "put the right one back, or 'rametd --rebuild' makes it anew from the packs");
+    }
+    if (r != -RAMET_NOT_FOUND)
+        return r;
+    if ((r = ramet_packs_list(store->packs, &packs, &count, err)) < 0)
+        return r;
+    if (count > 0) {
+        ramet_error_set(err, RAMET_CORRUPT, "the index of the store at %s is missing or lost its head", store->dir);
+        return ramet_error_hint(err, "put it back, or 'rametd --rebuild' makes it anew from the packs");
+    }
+    store->fresh = true;
+    return ramet_store_claim_index(store, err);
+}
+
+int ramet_store_claim_index(struct ramet_store *store, struct ramet_error *err)
+{
+    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(store->kv);
+    if (!batch)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", store->dir);
+    ramet_kv_put(batch, RAMET_KV_META, id_key, sizeof id_key - 1, store->id, sizeof store->id);
+    return ramet_kv_write(store->kv, batch, true, err);
+}
+
+/* The lock, the superblock, the packs and the index; no repair. */
+static int open_parts(struct ramet_store *store, const char *index, bool rebuilding, struct ramet_error *err)
 {
     char path[PATH_MAX];
     int r = take_lock(store, err);
     if (r == 0)
-        r = load_superblock(store, err);
+        r = load_superblock(store, rebuilding, err);
     snprintf(path, sizeof path, "%s/packs", store->dir);
     if (r == 0)
         r = ramet_dir_make(path, 0700, err);
     if (r == 0)
         r = ramet_packs_open(path, store->id, store->options.pack_bytes, &store->packs, err);
-    snprintf(path, sizeof path, "%s/index", store->dir);
-    if (r == 0)
-        r = ramet_kv_open(path, &store->kv, err);
-    if (r == 0)
-        r = ramet_store_recover_packs(store, err);
-    return r == 0 ? load_next_frame(store, err) : r;
+    if (r == 0 && rebuilding) /* what an earlier attempt left; only now, under the lock */
+        r = ramet_dir_remove(index, err);
+    return r == 0 ? ramet_kv_open(index, &store->kv, err) : r;
 }
 
-int ramet_store_open(const char *dir, const struct ramet_store_options *options, struct ramet_store **ret,
-                     struct ramet_error *err)
+static int recover(struct ramet_store *store, struct ramet_error *err)
 {
-    int r = ramet_dir_make(dir, 0700, err);
-    if (r < 0)
-        return ramet_error_hint(err, "the store's directory must be writable; RAMET_STORE places it elsewhere");
+    int r = check_index(store, err);
+    if (r == 0)
+        r = load_next_frame(store, err);
+    if (r == 0)
+        r = ramet_store_recover_packs(store, err);
+    if (r == 0)
+        r = ramet_commit_opened(store, err);
+    store->opened = r == 0;
+    return r;
+}
+
+static void set_options(struct ramet_store_options *to, const struct ramet_store_options *from)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    *to = from ? *from : (struct ramet_store_options){0};
+    to->cache_bytes = to->cache_bytes ? to->cache_bytes : 64u << 20;
+    to->frame_slots = to->frame_slots ? to->frame_slots : 8;
+    to->locality_percent = to->locality_percent ? to->locality_percent : 2;
+    to->pack_bytes = to->pack_bytes ? to->pack_bytes : UINT64_C(256) << 20;
+    to->threads = to->threads ? to->threads : cpus > 0 ? (unsigned)cpus : 1;
+}
+
+static struct ramet_store *store_new(const char *dir, const struct ramet_store_options *options)
+{
     struct ramet_store *store = calloc(1, sizeof *store);
     if (!store)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+        return NULL;
     store->lock_fd = -1;
-    store->options = options ? *options : (struct ramet_store_options){0};
-    store->options.cache_bytes = store->options.cache_bytes ? store->options.cache_bytes : 64u << 20;
-    store->options.frame_slots = store->options.frame_slots ? store->options.frame_slots : 4;
-    store->options.pack_bytes = store->options.pack_bytes ? store->options.pack_bytes : UINT64_C(256) << 20;
-    store->options.zstd_level = store->options.zstd_level ? store->options.zstd_level : 1;
+    set_options(&store->options, options);
     snprintf(store->dir, sizeof store->dir, "%s", dir);
     pthread_mutex_init(&store->commit_lock, NULL);
+    pthread_mutex_init(&store->journal_lock, NULL);
     pthread_mutex_init(&store->pending_lock, NULL);
     pthread_mutex_init(&store->gc_lock, NULL);
     pthread_mutex_init(&store->session_lock, NULL);
     pthread_cond_init(&store->session_ended, NULL);
     store->cache = ramet_frame_cache_new(store->options.cache_bytes);
-    r = store->cache ? open_parts(store, err) : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+    if (!store->cache) {
+        ramet_store_close(store);
+        return NULL;
+    }
+    return store;
+}
+
+int ramet_store_open(const char *dir, const struct ramet_store_options *options, struct ramet_store **ret,
+                     struct ramet_error *err)
+{
+    char index[PATH_MAX];
+    int r = ramet_dir_make(dir, 0700, err);
+    if (r < 0)
+        return ramet_error_hint(err, "the store's directory must be writable; RAMET_STORE places it elsewhere");
+    struct ramet_store *store = store_new(dir, options);
+    if (!store)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+    snprintf(index, sizeof index, "%s/index", dir);
+    r = open_parts(store, index, false, err);
+    if (r == 0)
+        r = recover(store, err);
+    if (r < 0) {
+        ramet_store_close(store);
+        return r;
+    }
+    *ret = store;
+    return 0;
+}
+
+int ramet_store_open_bare(const char *dir, const char *index, struct ramet_store **ret, struct ramet_error *err)
+{
+    struct ramet_store *store = store_new(dir, NULL);
+    if (!store)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open %s", dir);
+    int r = open_parts(store, index, true, err);
     if (r < 0) {
         ramet_store_close(store);
         return r;
@@ -220,6 +343,9 @@ void ramet_store_close(struct ramet_store *store)
 {
     if (!store)
         return;
+    if (store->opened)
+        ramet_commit_close(store);
+    ramet_buf_free(&store->journal);
     ramet_pending_free_all(store);
     ramet_packs_close(store->packs);
     ramet_kv_close(store->kv);
@@ -227,119 +353,12 @@ void ramet_store_close(struct ramet_store *store)
     if (store->lock_fd >= 0)
         close(store->lock_fd);
     pthread_mutex_destroy(&store->commit_lock);
+    pthread_mutex_destroy(&store->journal_lock);
     pthread_mutex_destroy(&store->pending_lock);
     pthread_mutex_destroy(&store->gc_lock);
     pthread_mutex_destroy(&store->session_lock);
     pthread_cond_destroy(&store->session_ended);
     free(store);
-}
-
-/* --- reading --- */
-
-void ramet_place_encode(uint8_t value[RAMET_PLACE_SIZE], unsigned slots, const struct ramet_place *place)
-{
-    value[0] = place_version;
-    value[1] = (uint8_t)slots;
-    ramet_put_le16(value + 2, 0);
-    ramet_put_le32(value + 4, place->pack);
-    ramet_put_le32(value + 8, place->size);
-    ramet_put_le64(value + 12, place->offset);
-}
-
-int ramet_place_decode(const void *value, size_t size, unsigned *ret_slots, struct ramet_place *ret,
-                       struct ramet_error *err)
-{
-    const uint8_t *p = value;
-    if (size != RAMET_PLACE_SIZE || p[0] != place_version || p[1] < 1 || p[1] > RAMET_FRAME_SLOTS ||
-        ramet_get_le32(p + 8) > RAMET_FRAME_RECORD_MAX || ramet_get_le32(p + 8) < RAMET_FRAME_HEADER)
-        return ramet_error_set(err, RAMET_CORRUPT, "a frame's place record is damaged");
-    *ret_slots = p[1];
-    *ret = (struct ramet_place){ramet_get_le32(p + 4), ramet_get_le32(p + 8), ramet_get_le64(p + 12)};
-    return 0;
-}
-
-int ramet_store_place(struct ramet_store *store, uint64_t frame, struct ramet_place *ret, struct ramet_error *err)
-{
-    uint8_t key[8];
-    _autofree_ void *value = NULL;
-    size_t size;
-    unsigned slots;
-    ramet_put_be64(key, frame);
-    int r = ramet_kv_get(store->kv, RAMET_KV_FRAMES, key, sizeof key, &value, &size, err);
-    if (r == -RAMET_NOT_FOUND)
-        return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " is missing from the store", frame);
-    return r < 0 ? r : ramet_place_decode(value, size, &slots, ret, err);
-}
-
-/* Reads, verifies and caches the frame at `place`. */
-static int load_frame(struct ramet_store *store, uint64_t frame, const struct ramet_place *place,
-                      uint8_t pages[RAMET_FRAME_MAX_BYTES], unsigned *ret_slots, struct ramet_error *err)
-{
-    uint8_t record[RAMET_FRAME_RECORD_MAX];
-    int r = ramet_packs_read(store->packs, place, record, err);
-    if (r == 0)
-        r = ramet_frame_decode(record, place->size, frame, pages, ret_slots, err);
-    if (r == 0)
-        ramet_frame_cache_insert(store->cache, frame, pages, *ret_slots);
-    return r;
-}
-
-/*
- * The slow path: not cached. A collection may move the frame between looking its place
- * up and reading there, so a failed read looks again and only the same place twice is
- * an error.
- */
-static int read_uncached(struct ramet_store *store, ramet_chunk chunk, size_t offset, void *buf, size_t size,
-                         struct ramet_error *err)
-{
-    uint64_t frame = ramet_chunk_frame(chunk);
-    unsigned slot = ramet_chunk_slot(chunk), slots = 0;
-    struct ramet_place place, last = {0};
-    uint8_t pages[RAMET_FRAME_MAX_BYTES];
-    for (;;) {
-        int r, held = ramet_pending_read(store, frame, slot, offset, buf, size, &place);
-        if (held == 1)
-            return 0;
-        if (held == 0 && (r = ramet_store_place(store, frame, &place, err)) < 0)
-            return r;
-        r = load_frame(store, frame, &place, pages, &slots, err);
-        if (r == 0 && slot >= slots)
-            return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " holds %u pages, page %u was asked for", frame,
-                                   slots, slot);
-        if (r == 0) {
-            memcpy(buf, pages + (size_t)slot * RAMET_PAGE_SIZE + offset, size);
-            return 0;
-        }
-        if (last.pack == place.pack && last.offset == place.offset) {
-            if (r == -RAMET_NOT_FOUND && err)
-                err->code = RAMET_CORRUPT; /* a pack that is gone */
-            ramet_error_prefix(err, "pack %08x at %" PRIu64, place.pack, place.offset);
-            ramet_error_hint(err, "run 'ramet store fsck' to see which snapshots need it");
-            return r == -RAMET_NOT_FOUND ? -RAMET_CORRUPT : r;
-        }
-        last = place;
-    }
-}
-
-int ramet_store_read_part(struct ramet_store *store, ramet_chunk chunk, size_t offset, void *buf, size_t size,
-                          struct ramet_error *err)
-{
-    if (chunk == RAMET_CHUNK_ZERO) {
-        memset(buf, 0, size);
-        return 0;
-    }
-    if (ramet_frame_cache_read(store->cache, ramet_chunk_frame(chunk), ramet_chunk_slot(chunk), offset, buf, size))
-        return 0;
-    return read_uncached(store, chunk, offset, buf, size, err);
-}
-
-int ramet_store_read(struct ramet_store *store, const ramet_chunk *chunks, size_t count, void *buf,
-                     struct ramet_error *err)
-{
-    int r = 0;
-    for (size_t i = 0; i < count && r == 0; i++)
-        r = ramet_store_read_part(store, chunks[i], 0, (uint8_t *)buf + i * RAMET_PAGE_SIZE, RAMET_PAGE_SIZE, err);
-    return r;
 }
 
 void ramet_store_drop_caches(struct ramet_store *store) { ramet_frame_cache_clear(store->cache); }
@@ -359,12 +378,13 @@ int ramet_store_stat(struct ramet_store *store, struct ramet_store_stat *ret, st
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to count frames");
     const void *key, *value;
     size_t key_size, value_size;
-    unsigned slots;
-    struct ramet_place place;
+    struct ramet_place_record record;
     while (ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size))
-        if (ramet_place_decode(value, value_size, &slots, &place, NULL) == 0) {
+        if (ramet_place_decode(value, value_size, &record, NULL) == 0) {
             stat.frames++;
-            stat.chunks += slots;
+            stat.chunks += ramet_slot_count(record.slots);
+            stat.delta_frames += (record.flags & RAMET_FRAME_DELTA) != 0;
+            stat.cold_frames += (record.flags & RAMET_FRAME_COLD) != 0;
         }
     int r = ramet_kv_iter_status(iter, err);
     ramet_kv_iter_free(iter);

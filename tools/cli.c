@@ -155,17 +155,17 @@ int cli_report(const struct ramet_error *err)
 
 /* ---- calls ---- */
 
-static int print_json(const struct ramet_json *answer, struct ramet_error *err)
+int cli_print_json(struct cli *cli, const struct ramet_json *answer)
 {
     _autofree_ char *text = ramet_json_pretty(answer);
     if (!text)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to print the answer");
+        return ramet_error_set(&cli->err, RAMET_NO_MEMORY, "no memory to print the answer");
     puts(text);
     return 0;
 }
 
-int cli_call(struct cli *cli, const char *method, const char *const path[static 3], struct ramet_json *body,
-             const char *doing, struct ramet_json **ret)
+int cli_ask(struct cli *cli, const char *method, const char *const path[static 3], struct ramet_json *body,
+            struct ramet_json **ret)
 {
     _cleanup_(ramet_json_cleanup) struct ramet_json *request = body;
     _autofree_ char *full = ramet_client_path(path[0], path[1], path[2]);
@@ -174,14 +174,18 @@ int cli_call(struct cli *cli, const char *method, const char *const path[static 
     if (!full || (request && !text))
         return ramet_error_set(&cli->err, RAMET_NO_MEMORY, "no memory for a call");
     int rc = cli->client ? 0 : ramet_client_new(cli->socket, &cli->client, &cli->err);
-    if (rc < 0)
-        return rc;
-    struct progress *progress = progress_start(doing);
-    rc = ramet_client_call(cli->client, method, full, text, NULL, &answer, &cli->err);
-    progress_stop(progress);
     if (rc == 0)
-        rc = ramet_json_parse(answer, strlen(answer), ret, &cli->err);
-    return rc == 0 && cli->json ? print_json(*ret, &cli->err) : rc;
+        rc = ramet_client_call(cli->client, method, full, text, NULL, &answer, &cli->err);
+    return rc < 0 ? rc : ramet_json_parse(answer, strlen(answer), ret, &cli->err);
+}
+
+int cli_call(struct cli *cli, const char *method, const char *const path[static 3], struct ramet_json *body,
+             const char *doing, struct ramet_json **ret)
+{
+    struct progress *progress = progress_start(doing);
+    int rc = cli_ask(cli, method, path, body, ret);
+    progress_stop(progress);
+    return rc == 0 && cli->json ? cli_print_json(cli, *ret) : rc;
 }
 
 void cli_set_string(struct ramet_json *body, const char *key, const char *value)

@@ -54,13 +54,14 @@ int cli_parse(struct cli *cli, const struct cli_usage *usage, int *argc, char **
 /* Prints "ramet: message" and the hint; returns the exit code. */
 int cli_report(const struct ramet_error *err);
 
-/*
- * One call on prefix/ref/suffix (see ramet_client_path); takes over `body`, which may
- * be NULL. `doing` is shown when it takes long. With --json the answer is printed.
- * *ret is owned by the caller.
- */
+/* One call on prefix/ref/suffix (see ramet_client_path); takes over `body`, which may be NULL. The caller owns *ret. */
+int cli_ask(struct cli *cli, const char *method, const char *const path[static 3], struct ramet_json *body,
+            struct ramet_json **ret);
+/* The same; `doing` is shown when it takes long, and with --json the answer is printed. */
 int cli_call(struct cli *cli, const char *method, const char *const path[static 3], struct ramet_json *body,
              const char *doing, struct ramet_json **ret);
+
+int cli_print_json(struct cli *cli, const struct ramet_json *answer);
 
 #define CLI_PATH(prefix, ref, suffix) ((const char *const[3]){prefix, ref, suffix})
 

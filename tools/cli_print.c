@@ -58,6 +58,8 @@ static bool ends_with(const char *s, const char *end)
     return n >= m && strcmp(s + n - m, end) == 0;
 }
 
+static bool is_time(const char *key) { return strcmp(key, "created_ms") == 0 || strcmp(key, "started_ms") == 0; }
+
 /* A member as people call it: its unit is with its value. */
 static struct cli_text label(const char *key)
 {
@@ -67,7 +69,7 @@ static struct cli_text label(const char *key)
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
         if (ends_with(key, suffixes[i]))
             length -= (int)strlen(suffixes[i]);
-    snprintf(text.s, sizeof text.s, "%.*s", length, strcmp(key, "created_ms") == 0 ? "age" : key);
+    snprintf(text.s, sizeof text.s, "%.*s", length, is_time(key) ? "age" : key);
     return text;
 }
 
@@ -91,7 +93,7 @@ static struct cli_text number(const struct ramet_json *object, const char *key)
         return cli_size((uint64_t)value);
     if (ends_with(key, "_us"))
         return cli_duration((uint64_t)value);
-    if (strcmp(key, "created_ms") == 0)
+    if (is_time(key))
         return cli_age(value);
     snprintf(text.s, sizeof text.s, "%jd", (intmax_t)value);
     return text;

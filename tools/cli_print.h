@@ -16,7 +16,7 @@ struct cli_text cli_size(uint64_t bytes);    /* "11.3 MiB" */
 struct cli_text cli_duration(uint64_t us);   /* "4.9 ms" */
 struct cli_text cli_age(int64_t created_ms); /* "5 min" */
 
-/* A value as its key's suffix asks: _bytes, _us, created_ms; lists joined; "-" for nothing. */
+/* A value as its key's suffix asks: _bytes, _us, created_ms, started_ms; lists joined; "-" for nothing. */
 struct cli_text cli_value(const struct ramet_json *object, const char *key);
 
 /*

@@ -54,7 +54,7 @@ int cmd_import(struct cli *cli, int argc, char **argv)
     _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
     _cleanup_(ramet_json_cleanup) struct ramet_json *body = ramet_json_object();
     const char *tag = NULL, *cmdline = NULL, *disk = NULL, *kernel = NULL, *initrd = NULL, *memory = NULL,
-               *state = NULL;
+               *state = NULL, *parent = NULL;
     uint64_t memory_bytes = 0, cpus = 0;
     const struct cli_option options[] = {
         {0, "tag", "TAG", CLI_TEXT, &tag, "name it"},
@@ -66,6 +66,7 @@ int cmd_import(struct cli *cli, int argc, char **argv)
         {0, "cpus", "N", CLI_NUMBER, &cpus, "their virtual CPUs [1]"},
         {0, "memory-image", "FILE", CLI_TEXT, &memory, "memory that 'ramet export' wrote, to restore"},
         {0, "state-image", "FILE", CLI_TEXT, &state, "device state that 'ramet export' wrote"},
+        {0, "parent", "REF", CLI_TEXT, &parent, "store memory and disk as later states of this snapshot's"},
         {0},
     };
     const struct cli_usage usage = {.line = "import [OPTION]...",
@@ -82,6 +83,7 @@ int cmd_import(struct cli *cli, int argc, char **argv)
         return rc;
     cli_set_string(body, "tag", tag);
     cli_set_string(body, "cmdline", cmdline);
+    cli_set_string(body, "parent", parent);
     cli_set_u64(body, "memory_bytes", memory_bytes);
     cli_set_u64(body, "cpus", cpus);
     rc = cli_call(cli, "POST", CLI_PATH("/v1/snapshots/import", "", ""), STEAL(body), "importing", &answer);
@@ -115,6 +117,7 @@ int cmd_export(struct cli *cli, int argc, char **argv)
     cli_set_string(body, "format", format);
     rc = cli_call(cli, "POST", CLI_PATH("/v1/snapshots/", argv[0], "/export"), STEAL(body), "exporting", &answer);
     if (rc == 0 && !cli->json)
-        printf("wrote %s of %s, %s, to %s\n", argv[1], argv[0], cli_value(answer, "size_bytes").s, argv[2]);
+        printf("wrote %s of %s, %s, to %s\nsha256 %s\n", argv[1], argv[0], cli_value(answer, "size_bytes").s, argv[2],
+               ramet_json_str(answer, "sha256", "?"));
     return rc;
 }

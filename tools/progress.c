@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The progress line has a thread of its own, since the call it covers blocks. `lock` guards `done`. */
+/* The progress line has a thread of its own, since the call it covers blocks. */
 #include "progress.h"
 
 #include <pthread.h>
@@ -11,13 +11,15 @@
 
 #define QUIET_MS 300
 #define FRAME_MS 100
+#define BAR_WIDTH 30
 
 struct progress {
     const char *doing;
     pthread_t thread;
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t stopped;
-    bool done;
+    bool over;
+    uint64_t done, total; /* of what is done, for a bar; total 0: not known */
 };
 
 /* Waits until it is over or `ms` have passed; whether it is over. Called under the lock. */
@@ -28,9 +30,19 @@ static bool over_within(struct progress *p, long ms)
     until.tv_nsec += ms * 1000000;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    while (!p->done && pthread_cond_timedwait(&p->stopped, &p->lock, &until) == 0)
+    while (!p->over && pthread_cond_timedwait(&p->stopped, &p->lock, &until) == 0)
         ;
-    return p->done;
+    return p->over;
+}
+
+/* "[#####     ]  50 % ", or nothing. Called under the lock. */
+static void draw_bar(const struct progress *p)
+{
+    static const char full[BAR_WIDTH + 1] = "##############################";
+    if (p->total == 0)
+        return;
+    double part = p->done < p->total ? (double)p->done / (double)p->total : 1;
+    fprintf(stderr, "[%-*.*s] %3.0f %% ", BAR_WIDTH, (int)(part * BAR_WIDTH), full, part * 100);
 }
 
 static void *draw(void *arg)
@@ -42,7 +54,9 @@ static void *draw(void *arg)
         unsigned frame = 0;
         do {
             unsigned ms = QUIET_MS + FRAME_MS * frame;
-            fprintf(stderr, "\r%c %s (%u.%u s)", wheel[frame++ % 4], p->doing, ms / 1000, ms / 100 % 10);
+            fprintf(stderr, "\r%c ", wheel[frame++ % 4]);
+            draw_bar(p);
+            fprintf(stderr, "%s (%u.%u s)", p->doing, ms / 1000, ms / 100 % 10);
             fflush(stderr);
         } while (!over_within(p, FRAME_MS));
         fprintf(stderr, "\r\033[K");
@@ -65,12 +79,22 @@ struct progress *progress_start(const char *doing)
     return NULL;
 }
 
+void progress_set(struct progress *p, uint64_t done, uint64_t total)
+{
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->done = done;
+    p->total = total;
+    pthread_mutex_unlock(&p->lock);
+}
+
 void progress_stop(struct progress *p)
 {
     if (!p)
         return;
     pthread_mutex_lock(&p->lock);
-    p->done = true;
+    p->over = true;
     pthread_cond_signal(&p->stopped);
     pthread_mutex_unlock(&p->lock);
     pthread_join(p->thread, NULL);

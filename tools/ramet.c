@@ -33,7 +33,7 @@ static const struct command {
     {"untag", "TAG", "take a name away", cmd_untag},
     {"import", "", "make a snapshot from files", cmd_import},
     {"export", "SNAPSHOT IMAGE FILE", "write an image of a snapshot to a file", cmd_export},
-    {"store", "stat|gc|fsck", "figures, garbage collection, verification", cmd_store},
+    {"store", "stat|gc|fsck|scrub|recompress", "figures, garbage collection, verification", cmd_store},
     {"version", "", "print the version", cmd_version},
     {"help", "[COMMAND]", "explain a command", cmd_help},
 };

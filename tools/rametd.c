@@ -23,34 +23,38 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #define DRAIN_MS 3000
 
-static const char help[] = "Usage: rametd [OPTION]...\n"
-                           "Ramet's daemon: keeps the store and runs, forks and restores sandboxes.\n"
-                           "\n"
-                           "  --store DIR       snapshots and their data [$RAMET_STORE, /var/lib/ramet]\n"
-                           "  --socket PATH     Unix socket of the API [$RAMET_SOCKET, /run/ramet/ramet.sock]\n"
-                           "  --mount DIR       mount point of images [$RAMET_MOUNT, mnt beside the socket]\n"
-                           "  --run-dir DIR     sockets and logs of VMs [$RAMET_RUN, vm beside the socket]\n"
-                           "  --log-level L     error, warn, info or debug [info]\n"
-                           "  --ready-fd N      write \"ready\" or the error to descriptor N once known\n"
-                           "  --routes          print every route of the API and exit\n"
-                           "  --version         print the version and exit\n"
-                           "  --help            print this and exit\n"
-                           "\n"
-                           "For a user other than root the places are below XDG_DATA_HOME and XDG_RUNTIME_DIR.\n"
-                           "Serves root and its own user only. SIGTERM stops it and every sandbox.\n";
+static const char help[] =
+    "Usage: rametd [OPTION]...\n"
+    "Ramet's daemon: keeps the store and runs, forks and restores sandboxes.\n"
+    "\n"
+    "  --store DIR       snapshots and their data [$RAMET_STORE, /var/lib/ramet]\n"
+    "  --socket PATH     Unix socket of the API [$RAMET_SOCKET, /run/ramet/ramet.sock]\n"
+    "  --mount DIR       mount point of images [$RAMET_MOUNT, mnt beside the socket]\n"
+    "  --run-dir DIR     sockets and logs of VMs [$RAMET_RUN, vm beside the socket]\n"
+    "  --log-level L     error, warn, info or debug [info]\n"
+    "  --rebuild         make the store's index anew from its packs and exit; no daemon may run\n"
+    "  --ready-fd N      write \"ready\" or the error to descriptor N once known\n"
+    "  --routes          print every route of the API and exit\n"
+    "  --version         print the version and exit\n"
+    "  --help            print this and exit\n"
+    "\n"
+    "RAMET_RECOMPRESS: zstd level of recompression in quiet times, or off [15].\n"
+    "For a user other than root the places are below XDG_DATA_HOME and XDG_RUNTIME_DIR.\n"
+    "Serves root and its own user only. SIGTERM stops it and every sandbox.\n";
 
 struct options {
     struct ramet_paths_given given;
     enum ramet_log_level log_level;
     int ready_fd;
     const char *print; /* text to print instead of serving */
-    bool routes;
+    bool routes, rebuild;
 };
 
 struct daemon {
@@ -83,6 +87,7 @@ static int parse_one(int option, const char *value, struct options *o, struct ra
     case 'r': o->given.run = value; return 0;
     case 'f': return parse_ready_fd(value, &o->ready_fd, err);
     case 'R': o->routes = true; return 0;
+    case 'b': o->rebuild = true; return 0;
     case 'V': o->print = "rametd " RAMET_VERSION "\n"; return 0;
     case 'h': o->print = help; return 0;
     case 'l':
@@ -97,11 +102,17 @@ static int parse_one(int option, const char *value, struct options *o, struct ra
 static int parse(int argc, char **argv, struct options *o, struct ramet_error *err)
 {
     static const struct option table[] = {
-        {"store", required_argument, NULL, 's'},    {"socket", required_argument, NULL, 'S'},
-        {"mount", required_argument, NULL, 'm'},    {"run-dir", required_argument, NULL, 'r'},
-        {"ready-fd", required_argument, NULL, 'f'}, {"log-level", required_argument, NULL, 'l'},
-        {"routes", no_argument, NULL, 'R'},         {"version", no_argument, NULL, 'V'},
-        {"help", no_argument, NULL, 'h'},           {0},
+        {"store", required_argument, NULL, 's'},
+        {"socket", required_argument, NULL, 'S'},
+        {"mount", required_argument, NULL, 'm'},
+        {"run-dir", required_argument, NULL, 'r'},
+        {"ready-fd", required_argument, NULL, 'f'},
+        {"log-level", required_argument, NULL, 'l'},
+        {"routes", no_argument, NULL, 'R'},
+        {"version", no_argument, NULL, 'V'},
+        {"rebuild", no_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     int option, rc = 0;
     /* To the end even after a mistake: --ready-fd may follow, and is told of it. */
@@ -149,11 +160,31 @@ static void raise_file_limit(void)
     }
 }
 
+/* RAMET_RECOMPRESS: "off" or a level; unset or empty: the store's choice. */
+static int recompress_level(int *ret, struct ramet_error *err)
+{
+    const char *text = getenv("RAMET_RECOMPRESS");
+    char *end;
+    *ret = 0;
+    if (!text || !*text)
+        return 0;
+    long level = strtol(text, &end, 10);
+    bool off = strcmp(text, "off") == 0;
+    if (!off && (*end || level < 1 || level > RAMET_LEVEL_MAX))
+        return ramet_error_set(err, RAMET_INVALID,
+                               "RAMET_RECOMPRESS: \"%.50s\" is neither off nor a level from 1 to %d", text,
+                               RAMET_LEVEL_MAX);
+    *ret = off ? RAMET_RECOMPRESS_OFF : (int)level;
+    return 0;
+}
+
 static int start(struct daemon *d, struct ramet_error *err)
 {
-    const struct ramet_service_config config = {
+    struct ramet_service_config config = {
         .store_dir = d->paths.store, .mount_dir = d->paths.mount, .run_dir = d->paths.run};
-    int rc = ramet_http_listen(d->paths.socket, &d->socket, err);
+    int rc = recompress_level(&config.recompress_level, err);
+    if (rc == 0)
+        rc = ramet_http_listen(d->paths.socket, &d->socket, err);
     if (rc == 0)
         rc = ramet_service_open(&config, &d->service, err);
     if (rc < 0)
@@ -196,6 +227,34 @@ static int serve(const struct options *o, const sigset_t *signals, struct ramet_
     return rc;
 }
 
+/* ---- rebuilding ---- */
+
+/* The exit code: 0, or as fsck's when damage is left. */
+static int rebuild(const struct options *o)
+{
+    struct ramet_paths paths;
+    struct ramet_rebuild_info info;
+    struct ramet_error err = {0};
+    int rc = ramet_paths_resolve(&o->given, &paths, &err);
+    if (rc == 0)
+        rc = ramet_service_rebuild(paths.store, &info, &err);
+    if (rc < 0)
+        return fail(o, &err);
+    printf("%srebuilt the index of %s from %" PRIu64 " packs: %" PRIu64 " frames, %" PRIu64 " journal records\n",
+           info.report, paths.store, info.packs, info.frames, info.journal_records);
+    if (info.damaged_bytes)
+        printf("%" PRIu64 " bytes of the packs are no record: torn at the end of a crash, or damaged\n",
+               info.damaged_bytes);
+    if (info.branches_set_aside)
+        printf("%" PRIu64 " branches were not in the journal; their files are in %s/lost+branches\n",
+               info.branches_set_aside, paths.store);
+    printf("%" PRIu64 " snapshots found, %" PRIu64 " problems\n", info.snapshots, info.problems);
+    free(info.report);
+    if (fflush(stdout) != 0)
+        return ramet_code_exit(RAMET_IO);
+    return info.problems ? ramet_code_exit(RAMET_CORRUPT) : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {.ready_fd = -1, .log_level = RAMET_LOG_INFO};
@@ -213,6 +272,8 @@ int main(int argc, char **argv)
         return fflush(stdout) == 0 ? 0 : ramet_code_exit(RAMET_IO);
     }
     ramet_log_set_level(o.log_level);
+    if (o.rebuild)
+        return rebuild(&o);
     /* Blocked in every thread, taken by sigwait alone. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);

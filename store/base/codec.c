@@ -97,7 +97,7 @@ void ramet_buf_put_str(struct ramet_buf *buf, const char *s)
     ramet_buf_put(buf, s, size);
 }
 
-static const uint8_t *take(struct ramet_reader *r, size_t size)
+const uint8_t *ramet_reader_bytes(struct ramet_reader *r, size_t size)
 {
     if (r->failed || r->size - r->at < size) {
         r->failed = true;
@@ -110,26 +110,26 @@ static const uint8_t *take(struct ramet_reader *r, size_t size)
 
 uint8_t ramet_reader_u8(struct ramet_reader *r)
 {
-    const uint8_t *p = take(r, 1);
+    const uint8_t *p = ramet_reader_bytes(r, 1);
     return p ? *p : 0;
 }
 
 uint32_t ramet_reader_u32(struct ramet_reader *r)
 {
-    const uint8_t *p = take(r, 4);
+    const uint8_t *p = ramet_reader_bytes(r, 4);
     return p ? ramet_get_le32(p) : 0;
 }
 
 uint64_t ramet_reader_u64(struct ramet_reader *r)
 {
-    const uint8_t *p = take(r, 8);
+    const uint8_t *p = ramet_reader_bytes(r, 8);
     return p ? ramet_get_le64(p) : 0;
 }
 
 char *ramet_reader_str(struct ramet_reader *r)
 {
     uint32_t size = ramet_reader_u32(r);
-    const uint8_t *p = take(r, size);
+    const uint8_t *p = ramet_reader_bytes(r, size);
     if (r->failed)
         return NULL;
     char *s = malloc((size_t)size + 1);
@@ -146,7 +146,7 @@ char *ramet_reader_str(struct ramet_reader *r)
 bool ramet_reader_field(struct ramet_reader *r, char *field, size_t size)
 {
     uint32_t length = ramet_reader_u32(r);
-    const uint8_t *p = length < size ? take(r, length) : NULL;
+    const uint8_t *p = length < size ? ramet_reader_bytes(r, length) : NULL;
     if (!p) {
         r->failed = true;
         return false;

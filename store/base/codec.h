@@ -43,6 +43,8 @@ struct ramet_reader {
     bool failed;
 };
 
+/* The next `size` bytes, borrowed; NULL on failure. */
+const uint8_t *ramet_reader_bytes(struct ramet_reader *r, size_t size);
 uint8_t ramet_reader_u8(struct ramet_reader *r);
 uint32_t ramet_reader_u32(struct ramet_reader *r);
 uint64_t ramet_reader_u64(struct ramet_reader *r);

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "catalog.h"
+#include "image_file.h"
 #include "mount.h"
 #include "test_mount_client.c" /* one test program, in two files */
 
@@ -152,7 +153,7 @@ static struct ramet_image *make_image(struct fixture *f, struct ramet_ingest *in
         if (!pattern_is_hole(at))
             assert_int_equal(pwrite(fileno(file), bytes, some, (off_t)at), some);
     }
-    check_ok(ramet_image_put_file(f->store, ingest, fileno(file), "pattern", size, &map, &err));
+    check_ok(ramet_image_put_file(f->store, ingest, fileno(file), "pattern", size, NULL, &map, &err));
     check_ok(ramet_image_new_stored(ramet_catalog_images(f->catalog), size, map.root, &image, &err));
     fclose(file);
     return image;

@@ -53,7 +53,7 @@ static void put(struct fixture *f, const void *pages, size_t count, ramet_chunk 
 {
     struct ramet_ingest *ingest;
     check_ok(ramet_ingest_begin(f->store, &ingest, &err));
-    check_ok(ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, count, chunks, &err));
+    check_ok(ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, count, NULL, chunks, &err));
     check_ok(ramet_ingest_commit(ingest, NULL, &err));
     ramet_ingest_end(ingest);
 }
@@ -130,7 +130,7 @@ static void what_is_not_committed_leaves_nothing(void **state)
     ramet_chunk chunks[500];
     uint8_t *pages = make_pages(500);
     check_ok(ramet_ingest_begin(f->store, &ingest, &err));
-    check_ok(ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, 500, chunks, &err));
+    check_ok(ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, 500, NULL, chunks, &err));
     ramet_ingest_end(ingest);
     reopen(f);
     check_ok(ramet_store_stat(f->store, &stat, &err));
@@ -240,13 +240,14 @@ static void verify_names_the_damaged_frame(void **state)
     ramet_chunk chunks[40];
     char path[128];
     struct problems problems = {0};
-    struct ramet_verify_result result;
+    struct ramet_scrub_state result;
+    const struct ramet_scrub_options options = {.problem = note_problem, .ctx = &problems};
     put(f, pages, 40, chunks);
-    check_ok(ramet_store_verify(f->store, note_problem, &problems, &result, &err));
+    check_ok(ramet_store_scrub(f->store, &options, &result, &err));
     assert_int_equal(problems.count, 0);
     snprintf(path, sizeof path, "%s/packs/00000001.pack", f->dir);
     flip(path, 64 + 40);
-    check_ok(ramet_store_verify(f->store, note_problem, &problems, &result, &err));
+    check_ok(ramet_store_scrub(f->store, &options, &result, &err));
     assert_int_equal(problems.count, 1);
     assert_non_null(strstr(problems.last, "pack 00000001 at 64"));
     free(pages);
@@ -364,7 +365,7 @@ static void a_killed_writer_keeps_what_it_acknowledged(void **state)
                     memcpy((uint8_t *)pages + i, &v, 8);
                 }
                 if (ramet_ingest_begin(store, &ingest, NULL) < 0 ||
-                    ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, batch, chunks, NULL) < 0 ||
+                    ramet_ingest_put(ingest, RAMET_CHUNK_DATA, pages, batch, NULL, chunks, NULL) < 0 ||
                     ramet_ingest_commit(ingest, NULL, NULL) < 0 ||
                     write(report[1], chunks, sizeof chunks) != sizeof chunks)
                     _exit(1);
@@ -388,8 +389,9 @@ static void a_killed_writer_keeps_what_it_acknowledged(void **state)
         close(report[0]);
     }
     struct problems problems = {0};
-    struct ramet_verify_result result;
-    check_ok(ramet_store_verify(f->store, note_problem, &problems, &result, &err));
+    struct ramet_scrub_state result;
+    const struct ramet_scrub_options options = {.problem = note_problem, .ctx = &problems};
+    check_ok(ramet_store_scrub(f->store, &options, &result, &err));
     assert_int_equal(problems.count, 0);
 }
 
