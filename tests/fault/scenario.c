@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scenario_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int collect(struct scenario *s, struct ramet_error *err)
+{
+    struct ramet_gc_result result;
+    return ramet_catalog_gc(s->catalog, &result, err);
+}
+
+static int reopen(struct scenario *s, struct ramet_error *err)
+{
+    scenario_close(s);
+    int r = scenario_open(s, err);
+    return r < 0 ? r : scenario_look(s, err);
+}
+
+const struct scenario_step scenario_steps[] = {
+    {"import layers", 8, step_import_layers},
+    {"import files", 6, step_import_files},
+    {"fork snapshot", 14, step_fork_snapshot},
+    {"fork twice", 6, step_fork_twice},
+    {"remove snapshot", 20, step_remove_snapshot},
+    {"tag", 4, step_tag},
+    {"untag", 2, step_untag},
+    {"branch new", 4, step_branch_new},
+    {"branch write", 14, step_branch_write},
+    {"branch flush", 10, step_branch_flush},
+    {"branch snapshot", 8, step_branch_snapshot},
+    {"branch remove", 2, step_branch_remove},
+    {"collect", 12, collect},
+    {"reopen", 5, reopen},
+};
+const size_t scenario_step_count = sizeof scenario_steps / sizeof *scenario_steps;
+
+void scenario_init(struct scenario *s, const char *dir, uint64_t seed)
+{
+    memset(s, 0, sizeof *s);
+    snprintf(s->dir, sizeof s->dir, "%s", dir);
+    s->random = seed;
+}
+
+int scenario_open(struct scenario *s, struct ramet_error *err)
+{
+    const struct ramet_store_options options = {.pack_bytes = 256 << 10, .cache_bytes = 4 << 20};
+    int r = ramet_store_open(s->dir, &options, &s->store, err);
+    if (r < 0)
+        return r;
+    r = ramet_catalog_open(s->store, &s->catalog, err);
+    if (r < 0)
+        scenario_close(s);
+    return r;
+}
+
+void scenario_close(struct scenario *s)
+{
+    ramet_catalog_close(s->catalog);
+    ramet_store_close(s->store);
+    s->catalog = NULL;
+    s->store = NULL;
+}
+
+int scenario_run(struct scenario *s, const struct scenario_step *step, struct ramet_error *err)
+{
+    s->next = s->now;
+    int r = step->run(s, err);
+    if (r == 0)
+        s->now = s->next;
+    return r;
+}
+
+const struct scenario_step *scenario_find(const char *name)
+{
+    for (size_t i = 0; i < scenario_step_count; i++)
+        if (strcmp(scenario_steps[i].name, name) == 0)
+            return &scenario_steps[i];
+    return NULL;
+}
+
+const struct scenario_step *scenario_draw(struct scenario *s)
+{
+    unsigned total = 0;
+    for (size_t i = 0; i < scenario_step_count; i++)
+        total += scenario_steps[i].weight;
+    uint64_t drawn = below(s, total);
+    const struct scenario_step *step = scenario_steps;
+    while (drawn >= step->weight)
+        drawn -= step++->weight;
+    return step;
+}
