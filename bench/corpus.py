@@ -11,14 +11,17 @@
 They are sparse files of a directory; corpus.json has what is said of them here."""
 import json
 import os
-
-from daemon import Daemon
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "tools", "demo"))
+from daemon import Daemon  # noqa: E402
+
 # name, snapshot it is of, image of the snapshot, the image it came from, in the order they are stored
 IMAGES = [("A1", "a1", "memory", None), ("A2", "a2", "memory", "A1"), ("A3", "a3", "memory", "A2"),
           ("B2", "b2", "memory", None), ("disk0", "a1", "disk0", None), ("disk1", "a2", "disk0", "disk0"),
-          ("P", "p", "memory", "A2"), ("C1", "c1", "memory", "P"), ("C2", "c2", "memory", "P"), ("C3", "c3", "memory", "P")]
+          ("P", "p", "memory", "A2"), ("C1", "c1", "memory", "P"), ("C2", "c2", "memory", "P"),
+          ("C3", "c3", "memory", "P")]
 CHILDREN = {"c1": (11, 4, 150), "c2": (12, 8, 700), "c3": (13, 14, 3000)}  # seed, seconds, records
 
 
@@ -63,7 +66,8 @@ def snapshots(daemon):
     daemon.run("rm", "b")
     daemon.json("restore", "a2", "--name", "p")
     order(daemon, "p", 2, 10, 1000)
-    pages["p"] = daemon.json("fork", "p", "-n", "3", "--name", "c", "--tag", "p", "--wait-durable")["snapshot"]["captured_pages"]
+    fork = daemon.json("fork", "p", "-n", "3", "--name", "c", "--tag", "p", "--wait-durable")
+    pages["p"] = fork["snapshot"]["captured_pages"]
     daemon.run("rm", "p")
     for i, (tag, work) in enumerate(CHILDREN.items(), 1):
         order(daemon, f"c-{i}", *work)

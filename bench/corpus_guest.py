@@ -37,14 +37,16 @@ class World:
         self.entries, self.count = [], collections.Counter()
         self.trees, self.texts, self.blobs, self.graph = {}, [], {}, collections.defaultdict(list)
         self.series, self.table, self.db = array.array("q"), bytearray(), sqlite3.connect(":memory:")
-        self.db.execute("create table f (id integer primary key, path text, size int, digest text, hits int, note text)")
+        self.db.execute("create table f (id integer primary key, path text, size int, digest text, hits int, "
+                        "note text)")
 
     def learn(self, path, data):
         """Takes in one file: an entry, its words, a row, and for some their text, syntax tree or packed bytes."""
         entry = Entry(path, data)
         self.entries.append(entry)
         self.table += RECORD.pack(len(self.entries), entry.size, math.sqrt(entry.size), 0, bytes.fromhex(entry.digest))
-        self.db.execute("insert into f values (?,?,?,?,?,?)", (len(self.entries), path, entry.size, entry.digest, 0, path[::-1]))
+        self.db.execute("insert into f values (?,?,?,?,?,?)",
+                        (len(self.entries), path, entry.size, entry.digest, 0, path[::-1]))
         if not path.endswith(".py"):
             if len(self.blobs) < 400:
                 self.blobs[entry.digest] = zlib.compress(data[:60000], 1)
@@ -128,7 +130,8 @@ def write_files(world):
                 if size > 50 << 20:
                     break
     with open(f"{SCRATCH}/index.json", "w") as out:
-        json.dump([{"path": e.path, "size": e.size, "digest": e.digest, "words": e.words} for e in world.entries], out, indent=1)
+        json.dump([{"path": e.path, "size": e.size, "digest": e.digest, "words": e.words} for e in world.entries], out,
+                  indent=1)
     disk = sqlite3.connect(f"{SCRATCH}/files.db")
     world.db.commit()
     world.db.backup(disk)

@@ -6,8 +6,8 @@
  *
  *     ingest STORE NAME FILE [--parent NAME] [--image disk0]    a durable snapshot tagged NAME
  *     restore STORE NAME FILE                                   its image, synced
- *     reads STORE NAME [--count N] [--seed N] [--cold]          random pages that hold data
- *     direct FILE [--count N] [--seed N]                        the same of a bare file, O_DIRECT
+ *     reads STORE NAME [--count N] [--seed N] [--cold|--first]  random pages that hold data
+ *     direct FILE [--count N] [--seed N] [--forget PATH]        the same of a bare file, O_DIRECT
  *     rm STORE NAME    gc STORE    stat STORE    recompress STORE [--level N]
  */
 #include "base/cleanup.h"
@@ -28,10 +28,10 @@
 struct bench {
     struct ramet_store *store;
     struct ramet_catalog *catalog;
-    const char *dir, *parent, *image;
+    const char *dir, *parent, *image, *forget;
     size_t count;
     uint64_t seed;
-    bool cold;
+    bool cold, first;
     int level;
 };
 
@@ -143,6 +143,34 @@ static int cmd_rm(struct bench *bench, char **argv, struct ramet_error *err)
 
 /* --- reads --- */
 
+/* What is read at random: an image, or a file when there is none. */
+struct source {
+    struct ramet_image *image;
+    int fd;
+    const char *name;
+    uint64_t size;
+};
+
+static int source_read(const struct source *source, uint64_t at, uint8_t *page, struct ramet_error *err)
+{
+    if (source->image)
+        return ramet_image_read(source->image, at, page, RAMET_PAGE_SIZE, err);
+    if (pread(source->fd, page, RAMET_PAGE_SIZE, (off_t)at) != RAMET_PAGE_SIZE)
+        return ramet_error_os(err, errno, "cannot read %s", source->name);
+    return 0;
+}
+
+static int source_next_data(const struct source *source, uint64_t at, uint64_t *ret, struct ramet_error *err)
+{
+    if (source->image)
+        return ramet_image_next_data(source->image, at, ret, err);
+    off_t found = lseek(source->fd, (off_t)at, SEEK_DATA);
+    if (found < 0 && errno != ENXIO)
+        return ramet_error_os(err, errno, "cannot seek in %s", source->name);
+    *ret = found < 0 ? source->size : (uint64_t)found;
+    return 0;
+}
+
 static int forget_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st, (void)ftw;
@@ -152,23 +180,20 @@ static int forget_file(const char *path, const struct stat *st, int type, struct
     return 0;
 }
 
-/* Nothing of the store's files is in the page cache afterwards; they are synced, so nothing holds it there. */
-static void forget_files(const char *dir) { nftw(dir, forget_file, 16, FTW_PHYS); }
-
-/* The offsets of up to `count` random pages that hold data, in random order; owned by the caller. */
-static int pick_pages(struct bench *bench, struct ramet_image *image, uint64_t **ret, size_t *ret_count,
+/* Up to bench->count offsets of pages that hold data, in random order; owned by the caller. */
+static int pick_pages(const struct bench *bench, const struct source *source, uint64_t **ret, size_t *ret_count,
                       struct ramet_error *err)
 {
-    uint64_t size = ramet_image_size(image), at = 0, state = bench->seed;
+    uint64_t at = 0, state = bench->seed;
     size_t count = 0;
-    _autofree_ uint64_t *pages = malloc((size / RAMET_PAGE_SIZE + 1) * sizeof *pages);
+    _autofree_ uint64_t *pages = malloc((source->size / RAMET_PAGE_SIZE + 1) * sizeof *pages);
     if (!pages)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a list of pages");
     for (;; at += RAMET_PAGE_SIZE) {
-        int r = ramet_image_next_data(image, at, &at, err);
+        int r = source_next_data(source, at, &at, err);
         if (r < 0)
             return r;
-        if (at + RAMET_PAGE_SIZE > size)
+        if (at + RAMET_PAGE_SIZE > source->size)
             break;
         pages[count++] = at;
     }
@@ -184,79 +209,72 @@ static int pick_pages(struct bench *bench, struct ramet_image *image, uint64_t *
     return 0;
 }
 
-static void print_samples(const uint64_t *samples, size_t count)
-{
-    printf("{\"samples_ns\": [");
-    for (size_t i = 0; i < count; i++)
-        printf("%s%" PRIu64, i ? ", " : "", samples[i]);
-    printf("]}\n");
-}
-
 /*
- * Cold: what was decoded is forgotten before the first read, and before every read the store's files leave the page
- * cache; map nodes stay decoded from then on, as they do for a program that goes on reading. Warm: the second time.
+ * Warm: each page was read once before. First: what was decoded is forgotten, then each page is read once; map nodes
+ * stay decoded from their first use on, as they do for a program that goes on reading. Cold: as first, and before
+ * every read the files of `forget` leave the page cache (they are synced, nothing holds them there).
  */
-static int read_pages(struct bench *bench, struct ramet_image *image, const uint64_t *pages, size_t count,
-                      uint64_t *samples, struct ramet_error *err)
+static int sample_reads(const struct bench *bench, const struct source *source, const uint64_t *pages, size_t count,
+                        uint64_t *samples, struct ramet_error *err)
 {
-    uint8_t page[RAMET_PAGE_SIZE];
-    if (bench->cold)
-        ramet_store_drop_caches(bench->store);
+    static _Alignas(RAMET_PAGE_SIZE) uint8_t page[RAMET_PAGE_SIZE];
     int r = 0;
-    for (size_t i = 0; i < count && r == 0 && !bench->cold; i++)
-        r = ramet_image_read(image, pages[i], page, sizeof page, err);
+    bool warm = !bench->first && !bench->forget;
+    if (!warm && source->image)
+        ramet_store_drop_caches(bench->store);
+    for (size_t i = 0; i < count && r == 0 && warm; i++)
+        r = source_read(source, pages[i], page, err);
     for (size_t i = 0; i < count && r == 0; i++) {
-        if (bench->cold)
-            forget_files(bench->dir);
+        if (bench->forget)
+            nftw(bench->forget, forget_file, 16, FTW_PHYS);
         uint64_t began = now_ns();
-        r = ramet_image_read(image, pages[i], page, sizeof page, err);
+        r = source_read(source, pages[i], page, err);
         samples[i] = now_ns() - began;
     }
     return r;
 }
 
-static int cmd_reads(struct bench *bench, char **argv, struct ramet_error *err)
+static int read_source(const struct bench *bench, const struct source *source, struct ramet_error *err)
 {
-    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
     _autofree_ uint64_t *pages = NULL;
     size_t count = 0;
-    int r = ramet_catalog_find(bench->catalog, argv[0], &snapshot, err);
-    if (r == 0)
-        r = pick_pages(bench, snapshot->images[0].image, &pages, &count, err);
+    int r = pick_pages(bench, source, &pages, &count, err);
     if (r < 0)
         return r;
     _autofree_ uint64_t *samples = calloc(count + 1, sizeof *samples);
     if (!samples)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for samples");
-    r = read_pages(bench, snapshot->images[0].image, pages, count, samples, err);
-    if (r == 0)
-        print_samples(samples, count);
-    return r;
+    if ((r = sample_reads(bench, source, pages, count, samples, err)) < 0)
+        return r;
+    printf("{\"samples_ns\": [");
+    for (size_t i = 0; i < count; i++)
+        printf("%s%" PRIu64, i ? ", " : "", samples[i]);
+    printf("]}\n");
+    return 0;
 }
 
-/* The machine's own measure: single pages of a file, past the page cache. */
+static int cmd_reads(struct bench *bench, char **argv, struct ramet_error *err)
+{
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
+    int r = ramet_catalog_find(bench->catalog, argv[0], &snapshot, err);
+    if (r < 0)
+        return r;
+    struct ramet_image *image = snapshot->images[0].image;
+    const struct source source = {.image = image, .fd = -1, .name = argv[0], .size = ramet_image_size(image)};
+    if (bench->cold)
+        bench->forget = bench->dir;
+    return read_source(bench, &source, err);
+}
+
 static int cmd_direct(struct bench *bench, char **argv, struct ramet_error *err)
 {
-    struct stat st;
-    static _Alignas(RAMET_PAGE_SIZE) uint8_t page[RAMET_PAGE_SIZE];
     (void)argv;
+    struct stat st;
     _autoclose_ int fd = open(bench->dir, O_RDONLY | O_DIRECT | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return ramet_error_os(err, errno, "cannot open %s", bench->dir);
-    _autofree_ uint64_t *samples = calloc(bench->count, sizeof *samples);
-    if (!samples)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for samples");
-    for (size_t n = 0; n < bench->count;) {
-        off_t at = (off_t)(next_random(&bench->seed) % ((uint64_t)st.st_size / sizeof page) * sizeof page);
-        if (lseek(fd, at, SEEK_DATA) != at)
-            continue;
-        uint64_t began = now_ns();
-        if (pread(fd, page, sizeof page, at) != sizeof page)
-            return ramet_error_os(err, errno, "cannot read %s", bench->dir);
-        samples[n++] = now_ns() - began;
-    }
-    print_samples(samples, bench->count);
-    return 0;
+    const struct source source = {.fd = fd, .name = bench->dir, .size = (uint64_t)st.st_size};
+    return read_source(bench, &source, err);
 }
 
 /* --- gc, recompress, stat --- */
@@ -315,6 +333,8 @@ static const struct command *parse(struct bench *bench, int argc, char **argv)
                                             {"count", required_argument, NULL, 'n'},
                                             {"seed", required_argument, NULL, 's'},
                                             {"cold", no_argument, NULL, 'c'},
+                                            {"first", no_argument, NULL, '1'},
+                                            {"forget", required_argument, NULL, 'f'},
                                             {"level", required_argument, NULL, 'l'},
                                             {0}};
     *bench = (struct bench){.image = "memory", .count = 1000, .seed = 1};
@@ -325,6 +345,8 @@ static const struct command *parse(struct bench *bench, int argc, char **argv)
         case 'n': bench->count = strtoull(optarg, NULL, 10); break;
         case 's': bench->seed = strtoull(optarg, NULL, 10); break;
         case 'c': bench->cold = true; break;
+        case '1': bench->first = true; break;
+        case 'f': bench->forget = optarg; break;
         case 'l': bench->level = atoi(optarg); break;
         default: return NULL;
         }

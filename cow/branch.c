@@ -346,6 +346,16 @@ static int write_record(struct ramet_branch *branch, struct ramet_error *err)
     return r;
 }
 
+/* Takes a branch that never came to be out of the list, if it is still there. Needs no memory. */
+static void forget(struct ramet_catalog *catalog, struct ramet_branch *branch)
+{
+    pthread_mutex_lock(&catalog->lock);
+    bool linked = unlink_branch(catalog, branch);
+    pthread_mutex_unlock(&catalog->lock);
+    if (linked)
+        ramet_branch_unref(branch);
+}
+
 int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
                              struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err)
 {
@@ -371,7 +381,8 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
     if (r == 0)
         r = write_record(branch, err);
     if (r < 0) {
-        ramet_catalog_branch_remove(catalog, branch, NULL);
+        if (ramet_catalog_branch_remove(catalog, branch, NULL) < 0)
+            forget(catalog, branch);
         ramet_branch_unref(branch);
         return r;
     }

@@ -21,7 +21,8 @@ struct backing {
     _Atomic unsigned refs;
     struct ramet_layer *layer; /* NULL: stored */
     struct ramet_image *base;  /* under the layer */
-    struct ramet_page_map map; /* when stored */
+    struct ramet_page_map map; /* when stored, or mapped */
+    _Atomic bool mapped;       /* layered although durable: the store must keep what the map holds */
 };
 
 struct ramet_image {
@@ -345,8 +346,15 @@ int ramet_image_put(struct ramet_image *image, struct ramet_ingest *ingest, stru
 void ramet_image_settle(struct ramet_image *image, const struct ramet_page_map *map)
 {
     struct backing *backing = calloc(1, sizeof *backing);
-    if (!backing)
-        return; /* it stays layered: right, and only costs memory */
+    if (!backing) { /* it stays layered, which only costs memory */
+        pthread_mutex_lock(&image->lock);
+        if (image->backing->layer && !atomic_load(&image->backing->mapped)) {
+            image->backing->map = *map;
+            atomic_store(&image->backing->mapped, true);
+        }
+        pthread_mutex_unlock(&image->lock);
+        return;
+    }
     backing->map = *map;
     atomic_init(&backing->refs, 1);
     pthread_mutex_lock(&image->lock);
@@ -390,7 +398,7 @@ int ramet_image_set_mark(struct ramet_image_set *set, struct ramet_gc *gc, struc
     int r = 0;
     for (size_t i = 0; i < count; i++) {
         struct backing *backing = backing_get(images[i]);
-        if (r == 0 && !backing->layer)
+        if (r == 0 && (!backing->layer || atomic_load(&backing->mapped)))
             r = ramet_page_map_walk(set->store, &backing->map, mark_chunk, gc, err);
         backing_unref(backing);
         ramet_image_unref(images[i]);

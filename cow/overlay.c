@@ -96,6 +96,9 @@ static int generation_open(struct ramet_overlay *overlay, uint64_t number, struc
         r = ramet_error_os(err, errno, "cannot open %s", path);
     if (r == 0)
         r = ramet_overlay_log_read(g.log_fd, path, overlay->page_count, (uint64_t *)g.present, &g.log_end, err);
+    /* Pages the log names may have been written again and not flushed: what is shown from here on must stay. */
+    if (r == 0 && g.log_end > 0)
+        r = ramet_file_sync(g.fd, overlay->name, err);
     if (r < 0) {
         generation_close(&g);
         return r;

@@ -25,6 +25,24 @@ static bool apply(struct ramet_reader *reader, uint64_t page_count, uint64_t *bi
     return true;
 }
 
+/* Opens the record at the start of `data`; *ret_size is all of its bytes. -CORRUPT when none is there. */
+static int record_at(const uint8_t *data, uint64_t size, const char *name, struct ramet_reader *ret, uint64_t *ret_size,
+                     struct ramet_error *err)
+{
+    uint16_t found;
+    *ret_size = size < RAMET_RECORD_HEADER ? 0 : RAMET_RECORD_HEADER + (uint64_t)ramet_get_le32(data + 8);
+    if (*ret_size == 0 || *ret_size > size || ramet_get_le32(data) != magic)
+        return -RAMET_CORRUPT;
+    return ramet_record_open(data, (size_t)*ret_size, magic, version, name, ret, &found, err);
+}
+
+static int damaged(const char *name, uint64_t offset, struct ramet_error *err)
+{
+    ramet_error_set(err, RAMET_CORRUPT, "%s is damaged at byte %llu: writes that were flushed are lost", name,
+                    (unsigned long long)offset);
+    return ramet_error_hint(err, "put the file back; without it the disk is what it was before them");
+}
+
 int ramet_overlay_log_read(int fd, const char *name, uint64_t page_count, uint64_t *bitmap, uint64_t *ret_end,
                            struct ramet_error *err)
 {
@@ -37,17 +55,18 @@ int ramet_overlay_log_read(int fd, const char *name, uint64_t page_count, uint64
     int r = ramet_file_read(fd, name, data, (size_t)st.st_size, 0, err);
     if (r < 0)
         return r;
-    uint64_t at = 0, size = (uint64_t)st.st_size;
-    while (size - at >= RAMET_RECORD_HEADER) {
-        uint64_t record = RAMET_RECORD_HEADER + (uint64_t)ramet_get_le32(data + at + 8);
-        struct ramet_reader reader;
-        uint16_t found;
-        if (record > size - at ||
-            ramet_record_open(data + at, record, magic, version, name, &reader, &found, NULL) < 0 ||
-            !apply(&reader, page_count, bitmap))
-            break;
-        at += record;
+    uint64_t at = 0, size = (uint64_t)st.st_size, whole;
+    struct ramet_reader reader;
+    while ((r = record_at(data + at, size - at, name, &reader, &whole, err)) == 0) {
+        if (!apply(&reader, page_count, bitmap))
+            return damaged(name, at, err);
+        at += whole;
     }
+    if (r == -RAMET_UNSUPPORTED)
+        return r;
+    for (uint64_t next = at + 1; next < size; next++)
+        if (record_at(data + next, size - next, name, &reader, &whole, NULL) == 0)
+            return damaged(name, at, err);
     *ret_end = at;
     return 0;
 }
@@ -69,6 +88,15 @@ static void encode_runs(struct ramet_buf *buf, uint64_t page_count, const uint64
     }
 }
 
+/* Puts the empty record behind one that is durable. Without it a damaged record passes for a torn one, as before. */
+static void acknowledge(int fd, const char *name, uint64_t end)
+{
+    _cleanup_(ramet_buf_free) struct ramet_buf buf = {0};
+    ramet_record_begin(&buf);
+    if (ramet_record_end(&buf, magic, version, NULL) == 0)
+        ramet_file_write(fd, name, buf.data, buf.size, end, NULL);
+}
+
 int ramet_overlay_log_append(int fd, const char *name, uint64_t page_count, const uint64_t *fresh, uint64_t *end,
                              struct ramet_error *err)
 {
@@ -80,7 +108,9 @@ int ramet_overlay_log_append(int fd, const char *name, uint64_t page_count, cons
         r = ramet_file_write(fd, name, buf.data, buf.size, *end, err);
     if (r == 0)
         r = ramet_file_sync(fd, name, err);
-    if (r == 0)
-        *end += buf.size;
-    return r;
+    if (r < 0)
+        return r;
+    *end += buf.size;
+    acknowledge(fd, name, *end);
+    return 0;
 }

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { place_at_bytes = 4 << 20, wait_at_bytes = 32 << 20, place_batch = 128 };
+enum { place_at_bytes = 4 << 20, wait_at_bytes = 32 << 20, place_batch = 128, index_write_at = 1 << 17 };
 
 static void pending_free(struct ramet_pending *frame)
 {
@@ -56,24 +56,34 @@ int ramet_pending_get(struct ramet_store *store, uint64_t number, struct ramet_f
     return result;
 }
 
+/* Writes the gathered hashes. One large batch in key order costs a quarter of many small ones. Under commit_lock. */
+static int write_index(struct ramet_store *store, struct ramet_error *err)
+{
+    int r = store->index_count ? ramet_kv_write(store->kv, store->index_batch, false, err) : 0;
+    if (r == 0)
+        store->index_count = 0;
+    return r;
+}
+
 /*
- * Puts the hashes of placed frames into the index, unsynced and before their commit: meanwhile other threads compress.
- * Should the commit never come, the entries name frames that do not exist, or one day other ones: content is compared.
+ * Gathers the hashes of placed frames for the index and writes them when they are many, unsynced and perhaps long
+ * before their commit. Should that never come, entries name frames that do not exist, or one day other ones: content is
+ * compared. Under commit_lock.
  */
 static int index_frames(struct ramet_store *store, struct ramet_pending *const *frames, size_t count,
                         struct ramet_error *err)
 {
-    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(store->kv);
-    if (!batch)
+    if (!store->index_batch && !(store->index_batch = ramet_kv_batch_new(store->kv)))
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to index frames");
     for (size_t i = 0; i < count; i++)
         for (unsigned slot = 0; slot < ramet_slot_count(frames[i]->slots); slot++) {
             uint8_t hash_key[8], chunk[8];
             ramet_put_be64(hash_key, frames[i]->hashes[slot]);
             ramet_put_le64(chunk, ramet_chunk_make(frames[i]->number, slot));
-            ramet_kv_put(batch, RAMET_KV_INDEX, hash_key, sizeof hash_key, chunk, sizeof chunk);
+            ramet_kv_put(store->index_batch, RAMET_KV_INDEX, hash_key, sizeof hash_key, chunk, sizeof chunk);
+            store->index_count++;
         }
-    return ramet_kv_write(store->kv, batch, false, err);
+    return store->index_count < index_write_at ? 0 : write_index(store, err);
 }
 
 /* Appends what is not placed yet. Under commit_lock. */
@@ -85,9 +95,8 @@ static int place_pending(struct ramet_store *store, struct ramet_error *err)
     for (;;) {
         size_t count = 0;
         pthread_mutex_lock(&store->pending_lock);
-        for (struct ramet_pending *f = store->pending_first; f && count < place_batch; f = f->next)
-            if (f->frame)
-                frames[count++] = f;
+        for (struct ramet_pending *f = store->pending_unplaced; f && count < place_batch; f = f->next)
+            frames[count++] = f;
         pthread_mutex_unlock(&store->pending_lock);
         if (count == 0)
             return 0;
@@ -103,6 +112,7 @@ static int place_pending(struct ramet_store *store, struct ramet_error *err)
             pthread_mutex_lock(&store->pending_lock);
             store->pending_bytes -= ramet_frame_bytes(frames[i]->frame);
             frames[i]->place = places[i];
+            store->pending_unplaced = frames[i]->next;
             ramet_frame_unref(STEAL(frames[i]->frame));
             pthread_mutex_unlock(&store->pending_lock);
             free(STEAL(frames[i]->record));
@@ -122,6 +132,7 @@ static bool pending_link(struct ramet_store *store, struct ramet_pending *frame)
         }
     *(store->pending_last ? &store->pending_last->next : &store->pending_first) = frame;
     store->pending_last = frame;
+    store->pending_unplaced = store->pending_unplaced ? store->pending_unplaced : frame;
     store->pending_bytes += ramet_frame_bytes(frame->frame);
     return true;
 }
@@ -264,18 +275,16 @@ static int flush_journal(struct ramet_store *store, struct ramet_error *err)
 
 int ramet_store_write(struct ramet_store *store, struct ramet_kv_batch *batch, struct ramet_error *err)
 {
-    struct ramet_buf *journal = ramet_kv_batch_journal(batch), entries = *journal;
-    *journal = (struct ramet_buf){0}; /* the write empties the batch, its journal too */
+    /* The write empties the batch, its journal entries too. */
+    _cleanup_(ramet_buf_free) struct ramet_buf entries = *ramet_kv_batch_journal(batch);
+    *ramet_kv_batch_journal(batch) = (struct ramet_buf){0};
     int r = ramet_kv_write(store->kv, batch, true, err);
-    if (r < 0) {
-        *journal = entries;
+    if (r < 0)
         return r;
-    }
     pthread_mutex_lock(&store->journal_lock);
     ramet_buf_put(&store->journal, entries.data, entries.size);
     store->journal.failed |= entries.failed;
     pthread_mutex_unlock(&store->journal_lock);
-    ramet_buf_free(&entries);
     /* A fork must not wait for a commit under way; whoever holds the lock takes the entries along. */
     if (pthread_mutex_trylock(&store->commit_lock) == 0) {
         flush_journal(store, NULL);
@@ -311,7 +320,10 @@ static int commit_locked(struct ramet_store *store, struct ramet_kv_batch *batch
             return r;
     }
     ramet_commit_marks(store, batch);
-    if ((r = ramet_kv_write(store->kv, batch, true, err)) < 0)
+    r = write_index(store, err);
+    if (r == 0)
+        r = ramet_kv_write(store->kv, batch, true, err);
+    if (r < 0)
         return r;
     pending_unlink(store, last);
     return 0;
@@ -395,7 +407,8 @@ int ramet_commit_checkpoint(struct ramet_store *store, struct ramet_error *err)
 
 void ramet_pending_discard(struct ramet_store *store)
 {
-    if (!atomic_load(&store->commit_failed))
+    /* A batch that failed may be found at the next opening, and names bytes of the packs. */
+    if (!atomic_load(&store->commit_failed) || ramet_kv_writable(store->kv, NULL) < 0)
         return;
     struct ramet_error err = {0};
     pthread_mutex_lock(&store->commit_lock);
@@ -403,7 +416,7 @@ void ramet_pending_discard(struct ramet_store *store)
     if (!store->sessions && atomic_exchange(&store->commit_failed, false)) {
         pthread_mutex_lock(&store->pending_lock);
         ramet_pending_free_all(store);
-        store->pending_last = NULL;
+        store->pending_last = store->pending_unplaced = NULL;
         store->pending_bytes = 0;
         pthread_mutex_unlock(&store->pending_lock);
         ramet_packs_rotate(store->packs, 0);
@@ -421,6 +434,8 @@ void ramet_pending_free_all(struct ramet_store *store)
         store->pending_first = f->next;
         pending_free(f);
     }
+    ramet_kv_batch_free(STEAL(store->index_batch));
+    store->index_count = 0;
     ramet_u64map_free(&store->pending_frames);
     ramet_u64map_free(&store->pending_index);
 }

@@ -3,14 +3,13 @@
 
 #include "base/codec.h"
 #include "base/record.h"
+#include "compress.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <threads.h>
-#include <zstd.h>
 
-enum { magic = 0x52464d52 /* "RMFR" */, version = 2, codec_plain = 0, codec_zstd = 1, checksum_offset = 24 };
+enum { magic = 0x52464d52 /* "RMFR" */, version = 2, checksum_offset = 24 };
 
 /* --- in memory --- */
 
@@ -93,54 +92,6 @@ struct ramet_frame *ramet_frame_trim(const struct ramet_frame *frame, uint16_t k
 
 /* --- on disk --- */
 
-/* zstd contexts are costly to make: one pair a thread, freed when it ends. */
-struct contexts {
-    ZSTD_CCtx *c;
-    ZSTD_DCtx *d;
-};
-static tss_t contexts_key;
-static once_flag contexts_once = ONCE_FLAG_INIT;
-
-static void contexts_free(void *p)
-{
-    struct contexts *contexts = p;
-    ZSTD_freeCCtx(contexts->c);
-    ZSTD_freeDCtx(contexts->d);
-    free(contexts);
-}
-
-static void contexts_init(void) { tss_create(&contexts_key, contexts_free); }
-
-static struct contexts *contexts_get(void)
-{
-    call_once(&contexts_once, contexts_init);
-    struct contexts *contexts = tss_get(contexts_key);
-    if (contexts)
-        return contexts;
-    contexts = calloc(1, sizeof *contexts);
-    if (!contexts)
-        return NULL;
-    contexts->c = ZSTD_createCCtx();
-    contexts->d = ZSTD_createDCtx();
-    if (!contexts->c || !contexts->d || tss_set(contexts_key, contexts) != thrd_success) {
-        contexts_free(contexts);
-        return NULL;
-    }
-    return contexts;
-}
-
-/* Compresses the payload to `to`; what does not shrink is kept plain. */
-static int pack_payload(ZSTD_CCtx *context, const struct ramet_frame *frame, int level, uint8_t *to, size_t *ret_size)
-{
-    size_t plain = plain_bytes(frame->slots, frame->flags);
-    size_t size = ZSTD_compressCCtx(context, to, plain - 1, frame->pages, plain, level);
-    bool packed = !ZSTD_isError(size);
-    if (!packed)
-        memcpy(to, frame->pages, plain);
-    *ret_size = packed ? size : plain;
-    return packed ? codec_zstd : codec_plain;
-}
-
 /* Of a record whose header is filled in up to the checksum. */
 static uint64_t record_checksum(const uint8_t *record, uint64_t key, size_t payload_size)
 {
@@ -150,16 +101,15 @@ static uint64_t record_checksum(const uint8_t *record, uint64_t key, size_t payl
     return ramet_checksum(head, sizeof head, record + RAMET_FRAME_HEADER, payload_size);
 }
 
-int ramet_frame_encode(const struct ramet_frame *frame, int level, uint64_t key, void *record, size_t *ret_size,
-                       struct ramet_error *err)
+size_t ramet_frame_encode(const struct ramet_frame *frame, int level, uint64_t key, void *record)
 {
     _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "bases are written as they lie in memory");
-    struct contexts *contexts = contexts_get();
-    if (!contexts)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to compress");
     uint8_t *p = record;
-    size_t size;
-    int codec = pack_payload(contexts->c, frame, level, p + RAMET_FRAME_HEADER, &size);
+    enum ramet_codec codec;
+    /* Differences and map nodes are few and shrink to little: LZ4 would save no time there. */
+    int used = level == 0 && (frame->bases || frame->kind == RAMET_CHUNK_NODE) ? 1 : level;
+    size_t size =
+        ramet_compress(used, frame->pages, plain_bytes(frame->slots, frame->flags), p + RAMET_FRAME_HEADER, &codec);
     ramet_put_le32(p, magic);
     p[4] = version;
     p[5] = (uint8_t)codec;
@@ -170,8 +120,7 @@ int ramet_frame_encode(const struct ramet_frame *frame, int level, uint64_t key,
     ramet_put_le16(p + 18, 0);
     ramet_put_le32(p + 20, (uint32_t)size);
     ramet_put_le64(p + checksum_offset, record_checksum(p, key, size));
-    *ret_size = RAMET_FRAME_HEADER + size;
-    return 0;
+    return RAMET_FRAME_HEADER + size;
 }
 
 int ramet_frame_peek(const void *header, struct ramet_frame_info *ret, struct ramet_error *err)
@@ -183,31 +132,11 @@ int ramet_frame_peek(const void *header, struct ramet_frame_info *ret, struct ra
                                     .kind = p[6],
                                     .flags = p[7],
                                     .payload_size = ramet_get_le32(p + 20)};
-    if (ramet_get_le32(p) != magic || p[4] != version || info.codec > codec_zstd || info.slots == 0 ||
+    if (ramet_get_le32(p) != magic || p[4] != version || info.codec >= RAMET_CODEC_COUNT || info.slots == 0 ||
         info.kind > RAMET_CHUNK_NODE || info.flags > (RAMET_FRAME_DELTA | RAMET_FRAME_COLD) ||
         info.payload_size > plain_bytes(info.slots, info.flags) || ramet_get_le16(p + 18) != 0)
         return ramet_error_set(err, RAMET_CORRUPT, "no frame header");
     *ret = info;
-    return 0;
-}
-
-/* Unpacks a payload whose checksum was right. */
-static int unpack_payload(const struct ramet_frame_info *info, const uint8_t *payload, struct ramet_frame *frame,
-                          struct ramet_error *err)
-{
-    size_t plain = plain_bytes(info->slots, info->flags);
-    if (info->codec == codec_plain) {
-        if (info->payload_size != plain)
-            return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " has a wrong size", info->number);
-        memcpy(frame->pages, payload, plain);
-        return 0;
-    }
-    struct contexts *contexts = contexts_get();
-    if (!contexts)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to decompress");
-    size_t got = ZSTD_decompressDCtx(contexts->d, frame->pages, plain, payload, info->payload_size);
-    if (ZSTD_isError(got) || got != plain)
-        return ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " does not decompress", info->number);
     return 0;
 }
 
@@ -223,10 +152,12 @@ int ramet_frame_decode(const void *record, size_t size, uint64_t number, uint64_
     struct ramet_frame *frame = ramet_frame_new(info.number, info.slots, info.kind, info.flags);
     if (!frame)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a frame");
-    int r = unpack_payload(&info, p + RAMET_FRAME_HEADER, frame, err);
-    if (r < 0) {
+    int bad = ramet_decompress((enum ramet_codec)info.codec, p + RAMET_FRAME_HEADER, info.payload_size, frame->pages,
+                               plain_bytes(info.slots, info.flags));
+    if (bad) {
         ramet_frame_unref(frame);
-        return r;
+        return bad == 1 ? ramet_error_set(err, RAMET_CORRUPT, "frame %" PRIu64 " does not decompress", info.number)
+                        : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to decompress");
     }
     *ret = frame;
     return 0;

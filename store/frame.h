@@ -5,7 +5,7 @@
  *
  *     0  u32 magic "RMFR"
  *     4  u8  version, 2
- *     5  u8  codec: 0 plain, 1 zstd
+ *     5  u8  codec: 0 plain, 1 zstd, 2 LZ4 (compress.h)
  *     6  u8  kind of its pages (enum ramet_chunk_kind)
  *     7  u8  flags: 1 delta, 2 cold
  *     8  u64 frame number
@@ -74,9 +74,9 @@ struct ramet_frame *ramet_frame_trim(const struct ramet_frame *frame, uint16_t k
 
 static inline unsigned ramet_slot_count(uint16_t slots) { return (unsigned)__builtin_popcount(slots); }
 
-/* Compresses a frame into a record of at most RAMET_FRAME_RECORD_MAX bytes at `record`. */
-int ramet_frame_encode(const struct ramet_frame *frame, int level, uint64_t key, void *record, size_t *ret_size,
-                       struct ramet_error *err);
+/* Compresses a frame (compress.h has the levels) into a record at `record`, room for RAMET_FRAME_RECORD_MAX bytes;
+ * returns its size. */
+size_t ramet_frame_encode(const struct ramet_frame *frame, int level, uint64_t key, void *record);
 
 /* Checks shape only (not the checksum), for walking a pack. RAMET_CORRUPT when it is no frame header. */
 int ramet_frame_peek(const void *header, struct ramet_frame_info *ret, struct ramet_error *err);

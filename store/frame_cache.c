@@ -109,6 +109,15 @@ struct ramet_frame *ramet_frame_cache_get(struct ramet_frame_cache *cache, uint6
     return frame;
 }
 
+bool ramet_frame_cache_has(struct ramet_frame_cache *cache, uint64_t number)
+{
+    struct shard *shard = shard_of(cache, number);
+    pthread_mutex_lock(&shard->lock);
+    bool has = find(shard, number);
+    pthread_mutex_unlock(&shard->lock);
+    return has;
+}
+
 void ramet_frame_cache_put(struct ramet_frame_cache *cache, struct ramet_frame *frame)
 {
     struct shard *shard = shard_of(cache, frame->number);

@@ -20,10 +20,13 @@
  * A difference is kept when at most half of the 512 words changed: on memory images of Debian guests 128 to 400 words
  * give the same size within 0.1 %, so it is kept where reading gains nothing from not needing the base.
  */
-enum { batch_pages = 256, delta_words_max = 256, lone_distance = 16 };
+enum { batch_pages = 32, delta_words_max = 256, lone_distance = 16 };
 
 int ramet_ingest_begin(struct ramet_store *store, struct ramet_ingest **ret, struct ramet_error *err)
 {
+    int r = ramet_kv_writable(store->kv, err); /* pending frames would pile up */
+    if (r < 0)
+        return r;
     struct ramet_ingest *ingest = calloc(1, sizeof *ingest);
     if (!ingest)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for an ingest");
@@ -67,13 +70,11 @@ static int seal(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, struct 
     if (!pending)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
     ramet_frame_close(open->frame, open->count, open->delta ? open->bases : NULL);
-    int r = ramet_frame_encode(open->frame, store->options.zstd_level, ramet_packs_key(store->packs), ingest->record,
-                               &pending->record_size, err);
-    if (r == 0 && !(pending->record = malloc(pending->record_size)))
-        r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
-    if (r < 0) {
+    pending->record_size =
+        ramet_frame_encode(open->frame, store->options.level, ramet_packs_key(store->packs), ingest->record);
+    if (!(pending->record = malloc(pending->record_size))) {
         free(pending);
-        return r;
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
     }
     memcpy(pending->record, ingest->record, pending->record_size);
     memcpy(pending->hashes, open->hashes, sizeof pending->hashes);
@@ -236,45 +237,74 @@ static void gather_lone(struct ramet_ingest *ingest, struct wanted *wanted, size
         }
 }
 
-static int put_batch(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, const uint8_t *pages, size_t count,
-                     const ramet_chunk *bases, ramet_chunk *chunks, struct ramet_error *err)
+/* Looks the gathered pages up and stores the new ones; the last one's number tells what may come next. */
+static int resolve(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, const uint8_t *pages, struct wanted *wanted,
+                   size_t count, const ramet_chunk *bases, ramet_chunk *chunks, struct ramet_error *err)
 {
-    struct ramet_store *store = ingest->store;
-    struct wanted wanted[batch_pages];
-    size_t missing = 0, kept = 0;
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *page = pages + i * RAMET_PAGE_SIZE;
-        chunks[i] = RAMET_CHUNK_ZERO;
-        if (ramet_page_is_zero(page))
-            continue;
-        if (bases && bases[i] != RAMET_CHUNK_ZERO && is_usable(store, kind, bases[i], page)) {
-            chunks[i] = bases[i];
-            kept++;
-            continue;
-        }
-        wanted[missing++] = (struct wanted){.at = i, .hash = ramet_page_hash(page, kind, store->secret)};
-    }
-    atomic_fetch_add_explicit(&store->dedup_hits, kept, memory_order_relaxed);
-    int r = look_up(store, wanted, missing, err);
+    int r = look_up(ingest->store, wanted, count, err);
     if (r == 0 && kind == RAMET_CHUNK_DATA)
-        gather_lone(ingest, wanted, missing);
-    for (size_t i = 0; i < missing && r == 0; i++) {
+        gather_lone(ingest, wanted, count);
+    for (size_t i = 0; i < count && r == 0; i++) {
         size_t at = wanted[i].at;
         r = put_page(ingest, kind, pages + at * RAMET_PAGE_SIZE, &wanted[i], bases ? bases[at] : RAMET_CHUNK_ZERO,
                      &chunks[at], err);
+        ingest->expected =
+            kind == RAMET_CHUNK_DATA && chunks[at] == wanted[i].candidate ? chunks[at] : RAMET_CHUNK_ZERO;
     }
     return r;
+}
+
+/* The chunk stored after this one: what one image holds in a row, another often does too. */
+static ramet_chunk successor(const struct ramet_store *store, ramet_chunk chunk)
+{
+    return ramet_chunk_slot(chunk) + 1 < store->options.frame_slots ? chunk + 1
+                                                                    : ramet_chunk_make(ramet_chunk_frame(chunk) + 1, 0);
+}
+
+/* Tries what needs no hash: the page replaced, then the page after the one found last. */
+static bool find_unhashed(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, const uint8_t *page,
+                          ramet_chunk base, ramet_chunk *ret)
+{
+    struct ramet_store *store = ingest->store;
+    if (base != RAMET_CHUNK_ZERO && is_usable(store, kind, base, page)) {
+        *ret = base;
+        return true;
+    }
+    if (kind != RAMET_CHUNK_DATA || ingest->expected == RAMET_CHUNK_ZERO)
+        return false;
+    ramet_chunk next = successor(store, ingest->expected);
+    bool found = is_usable(store, kind, next, page);
+    ingest->expected = found ? next : RAMET_CHUNK_ZERO;
+    if (found)
+        *ret = next;
+    return found;
 }
 
 int ramet_ingest_put(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, const void *pages, size_t count,
                      const ramet_chunk *bases, ramet_chunk *chunks, struct ramet_error *err)
 {
+    struct ramet_store *store = ingest->store;
+    struct wanted wanted[batch_pages];
+    size_t missing = 0, found = 0;
     int r = 0;
-    for (size_t done = 0; done < count && r == 0; done += batch_pages) {
-        size_t some = count - done < batch_pages ? count - done : batch_pages;
-        r = put_batch(ingest, kind, (const uint8_t *)pages + done * RAMET_PAGE_SIZE, some, bases ? bases + done : NULL,
-                      chunks + done, err);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        const uint8_t *page = (const uint8_t *)pages + i * RAMET_PAGE_SIZE;
+        chunks[i] = RAMET_CHUNK_ZERO;
+        if (ramet_page_is_zero(page))
+            continue;
+        if (find_unhashed(ingest, kind, page, bases ? bases[i] : RAMET_CHUNK_ZERO, &chunks[i])) {
+            found++;
+            continue;
+        }
+        wanted[missing++] = (struct wanted){.at = i, .hash = ramet_page_hash(page, kind, store->secret)};
+        if (missing == batch_pages) {
+            r = resolve(ingest, kind, pages, wanted, missing, bases, chunks, err);
+            missing = 0;
+        }
     }
+    if (r == 0)
+        r = resolve(ingest, kind, pages, wanted, missing, bases, chunks, err);
+    atomic_fetch_add_explicit(&store->dedup_hits, found, memory_order_relaxed);
     return r;
 }
 

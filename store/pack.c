@@ -30,7 +30,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { version = 1, fd_cache_slots = 64 };
+enum { version = 1, fd_cache_slots = 64, reader_count = 4 };
 static const uint8_t magic[8] = "RAMETPK";
 
 struct cached_fd {
@@ -51,8 +51,10 @@ struct ramet_packs {
     uint32_t last;    /* highest number ever used */
     bool sync_failed;
 
-    pthread_mutex_t fd_lock; /* guards fds */
+    pthread_mutex_t fd_lock; /* guards all below */
     struct cached_fd fds[fd_cache_slots];
+    struct ramet_uring *readers[reader_count]; /* idle rings for reading */
+    int readers_made;
 };
 
 static void path_of(const struct ramet_packs *packs, uint32_t pack, char path[PATH_MAX])
@@ -87,6 +89,8 @@ void ramet_packs_close(struct ramet_packs *packs)
     if (packs->fd >= 0)
         close(packs->fd);
     ramet_uring_free(packs->uring);
+    for (int i = 0; i < reader_count; i++)
+        ramet_uring_free(packs->readers[i]);
     pthread_mutex_destroy(&packs->fd_lock);
     free(packs);
 }
@@ -307,6 +311,9 @@ static int fd_get(struct ramet_packs *packs, uint32_t pack, struct ramet_error *
         if (slot->fd < 0) {
             slot->pack = 0;
             r = ramet_error_os(err, errno, "cannot open %s", path);
+        } else {
+            /* Frames are read whole, and many at once where that helps: the kernel need not guess. */
+            posix_fadvise(slot->fd, 0, 0, POSIX_FADV_RANDOM);
         }
     }
     if (r == 0)
@@ -337,6 +344,54 @@ int ramet_packs_read_raw(struct ramet_packs *packs, uint32_t pack, uint64_t offs
     int r = ramet_file_read(packs->fds[slot].fd, name, buf, size, offset, err);
     fd_put(packs, slot);
     return r;
+}
+
+/* A ring nobody reads with at the moment, or NULL: then the caller reads without one. */
+static struct ramet_uring *reader_take(struct ramet_packs *packs)
+{
+    struct ramet_uring *uring = NULL;
+    pthread_mutex_lock(&packs->fd_lock);
+    for (int i = 0; i < reader_count && !uring; i++)
+        uring = STEAL(packs->readers[i]);
+    bool more = !uring && packs->readers_made < reader_count;
+    packs->readers_made += more;
+    pthread_mutex_unlock(&packs->fd_lock);
+    return more ? ramet_uring_new() : uring;
+}
+
+static void reader_give_back(struct ramet_packs *packs, struct ramet_uring *uring)
+{
+    pthread_mutex_lock(&packs->fd_lock);
+    for (int i = 0; i < reader_count && uring; i++)
+        if (!packs->readers[i])
+            packs->readers[i] = STEAL(uring);
+    pthread_mutex_unlock(&packs->fd_lock);
+}
+
+void ramet_packs_read_many(struct ramet_packs *packs, struct ramet_pack_read *reads, size_t count)
+{
+    struct ramet_uring *uring = reader_take(packs);
+    while (count > 0) {
+        struct ramet_uring_read some[RAMET_URING_READS_MAX];
+        int slots[RAMET_URING_READS_MAX];
+        size_t n = count < RAMET_URING_READS_MAX ? count : RAMET_URING_READS_MAX;
+        for (size_t i = 0; i < n; i++) {
+            slots[i] = fd_get(packs, reads[i].pack, NULL);
+            some[i] = (struct ramet_uring_read){.fd = slots[i] < 0 ? -1 : packs->fds[slots[i]].fd,
+                                                .buf = reads[i].buf,
+                                                .size = reads[i].size,
+                                                .offset = reads[i].offset};
+        }
+        ramet_uring_read(uring, some, n);
+        for (size_t i = 0; i < n; i++) {
+            reads[i].failed = some[i].failed;
+            if (slots[i] >= 0)
+                fd_put(packs, slots[i]);
+        }
+        reads += n, count -= n;
+    }
+    if (uring)
+        reader_give_back(packs, uring);
 }
 
 int ramet_packs_read(struct ramet_packs *packs, const struct ramet_place *place, void *buf, struct ramet_error *err)

@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -56,6 +57,15 @@ void ramet_packs_rotate(struct ramet_packs *packs, uint32_t after);
 int ramet_packs_continue(struct ramet_packs *packs, uint32_t pack, uint64_t size, struct ramet_error *err);
 
 int ramet_packs_read(struct ramet_packs *packs, const struct ramet_place *place, void *buf, struct ramet_error *err);
+/* Reads all of these, in flight together; each tells on its own whether it failed. */
+struct ramet_pack_read {
+    uint32_t pack;
+    uint64_t offset;
+    size_t size;
+    uint8_t *buf;
+    bool failed;
+};
+void ramet_packs_read_many(struct ramet_packs *packs, struct ramet_pack_read *reads, size_t count);
 /* Bytes of a pack file, -NOT_FOUND when there is none. */
 int ramet_packs_size(struct ramet_packs *packs, uint32_t pack, uint64_t *ret_size, struct ramet_error *err);
 /* Reads any bytes of a pack, for walking it. */

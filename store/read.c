@@ -9,7 +9,7 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "frame.h"
-#include "store_private.h"
+#include "prefetch.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -151,6 +151,8 @@ int ramet_store_read(struct ramet_store *store, const ramet_chunk *chunks, size_
                      struct ramet_error *err)
 {
     struct ramet_frame *frame = NULL; /* of the page before: neighbours mostly share one */
+    if (count > 1)
+        ramet_store_prefetch(store, chunks, count);
     uint8_t *to = buf;
     int r = 0;
     for (size_t i = 0; i < count && r == 0; i++, to += RAMET_PAGE_SIZE) {

@@ -62,6 +62,20 @@ static int apply(struct rebuild *rebuild, const void *record, size_t size, struc
     return r < 0 ? r : write_batch(rebuild, err);
 }
 
+static int apply_held(struct rebuild *rebuild, struct ramet_error *err)
+{
+    struct ramet_reader reader = {.data = rebuild->held.data, .size = rebuild->held.size};
+    int r = 0;
+    while (r == 0 && reader.at < reader.size) {
+        uint32_t size = ramet_reader_u32(&reader);
+        const uint8_t *record = ramet_reader_bytes(&reader, size);
+        r = record ? apply(rebuild, record, size, err) : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to rebuild");
+    }
+    rebuild->held.size = 0;
+    rebuild->holding = false;
+    return r;
+}
+
 /* A checkpoint is whole: what the tables held before it no longer counts. */
 static int apply_checkpoint(struct rebuild *rebuild, struct ramet_error *err)
 {
@@ -79,13 +93,7 @@ static int apply_checkpoint(struct rebuild *rebuild, struct ramet_error *err)
     }
     if (r == 0)
         r = write_batch(rebuild, err);
-    struct ramet_reader reader = {.data = rebuild->held.data, .size = rebuild->held.size};
-    while (r == 0 && reader.at < reader.size) {
-        uint32_t size = ramet_reader_u32(&reader);
-        const uint8_t *record = ramet_reader_bytes(&reader, size);
-        r = record ? apply(rebuild, record, size, err) : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to rebuild");
-    }
-    return r;
+    return r < 0 ? r : apply_held(rebuild, err);
 }
 
 static int take_journal(void *ctx, const struct ramet_place *place, const void *record, struct ramet_error *err)
@@ -94,8 +102,11 @@ static int take_journal(void *ctx, const struct ramet_place *place, const void *
     uint32_t flags = ramet_journal_flags(record);
     rebuild->result.journal_records++;
     if (flags & RAMET_JOURNAL_BEGIN) {
+        /* One that was never ended, or lost its end, is no checkpoint: its records count as any others. */
+        int r = apply_held(rebuild, err);
+        if (r < 0)
+            return r;
         rebuild->holding = true;
-        rebuild->held.size = 0;
     }
     if (!rebuild->holding)
         return apply(rebuild, record, place->size, err);
@@ -105,7 +116,6 @@ static int take_journal(void *ctx, const struct ramet_place *place, const void *
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to rebuild");
     if (!(flags & RAMET_JOURNAL_END))
         return 0;
-    rebuild->holding = false;
     return apply_checkpoint(rebuild, err);
 }
 
@@ -130,6 +140,8 @@ static int take_packs(struct rebuild *rebuild, struct ramet_error *err)
             ramet_commit_pack(rebuild->batch, packs[i], end);
         rebuild->result.packs++;
     }
+    if (r == 0)
+        r = apply_held(rebuild, err);
     uint8_t value[8];
     ramet_put_le64(value, rebuild->next_frame);
     ramet_kv_put(rebuild->batch, RAMET_KV_META, "next-frame", 10, value, sizeof value);

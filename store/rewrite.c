@@ -18,12 +18,12 @@ static int encode_anew(struct ramet_rewrite *item, const uint8_t *old, uint64_t 
     kept = ramet_frame_trim(frame, item->keep & frame->slots);
     if (!kept)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to rewrite a frame");
-    int level = item->level ? item->level : 1;
+    int level = item->level ? item->level : frame->flags & RAMET_FRAME_COLD ? 3 : 0;
     kept->flags |= item->level ? RAMET_FRAME_COLD : 0;
-    r = ramet_frame_encode(kept, level, key, item->bytes, &item->size, err);
+    item->size = ramet_frame_encode(kept, level, key, item->bytes);
     item->record.slots = kept->slots;
     item->record.flags = kept->flags;
-    return r;
+    return 0;
 }
 
 static int prepare_one(struct ramet_store *store, struct ramet_rewrite *item, struct ramet_error *err)

@@ -142,6 +142,25 @@ static int committed_size(struct ramet_store *store, uint32_t pack, uint64_t *re
     return r == -RAMET_NOT_FOUND ? 0 : r;
 }
 
+/* What is about to go may be the only journal of what the index holds: only an index that can give it again may cut. */
+static int before_cut(struct ramet_store *store, struct ramet_error *err)
+{
+    int r = 0;
+    for (int family = 0; family < RAMET_KV_FAMILY_COUNT && r == 0; family++) {
+        if (!ramet_kv_is_journaled((enum ramet_kv_family)family))
+            continue;
+        struct ramet_kv_iter *iter = ramet_kv_iter_new(store->kv, (enum ramet_kv_family)family, NULL, 0);
+        const void *key, *value;
+        size_t key_size, value_size;
+        while (iter && ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size))
+            ;
+        r = iter ? ramet_kv_iter_status(iter, err) : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to recover");
+        ramet_kv_iter_free(iter);
+    }
+    store->journal_stale |= r == 0;
+    return r;
+}
+
 int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err)
 {
     _autofree_ uint32_t *packs = NULL;
@@ -150,18 +169,19 @@ int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err
     int r = ramet_packs_list(store->packs, &packs, &count, err);
     uint32_t kept = 0;
     for (size_t i = 0; i < count && r == 0; i++) {
-        if ((r = committed_size(store, packs[i], &committed, err)) < 0)
+        uint64_t reach; /* of this pack: `committed` is the last kept one's */
+        if ((r = committed_size(store, packs[i], &reach, err)) < 0)
             break;
-        if (committed == 0) {
-            store->journal_stale = true;
-            r = ramet_packs_remove(store->packs, packs[i], err);
+        if (reach == 0) {
+            if ((r = before_cut(store, err)) == 0)
+                r = ramet_packs_remove(store->packs, packs[i], err);
             continue;
         }
         kept = packs[i];
-        if ((r = ramet_packs_size(store->packs, packs[i], &size, err)) == 0 && size > committed) {
-            store->journal_stale = true;
+        committed = reach;
+        if ((r = ramet_packs_size(store->packs, packs[i], &size, err)) == 0 && size > committed &&
+            (r = before_cut(store, err)) == 0)
             r = ramet_packs_cut(store->packs, packs[i], committed, err);
-        }
         if (r == 0 && size < committed)
             ramet_warn("pack %08x has %" PRIu64 " of its %" PRIu64 " bytes; run 'ramet store fsck'", packs[i], size,
                        committed);
@@ -258,7 +278,6 @@ static void set_options(struct ramet_store_options *to, const struct ramet_store
     to->frame_slots = to->frame_slots ? to->frame_slots : 8;
     to->locality_percent = to->locality_percent ? to->locality_percent : 2;
     to->pack_bytes = to->pack_bytes ? to->pack_bytes : UINT64_C(256) << 20;
-    to->zstd_level = to->zstd_level ? to->zstd_level : 1;
     to->threads = to->threads ? to->threads : cpus > 0 ? (unsigned)cpus : 1;
 }
 

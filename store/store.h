@@ -28,7 +28,7 @@ struct ramet_store_options {
     size_t cache_bytes;   /* decompressed frames kept; 0: 64 MiB */
     unsigned frame_slots; /* pages a frame, 1..16; 0: 8 */
     int locality_percent; /* of an image's pages that may be stored twice so that it reads fast; 0: 2; negative: none */
-    int zstd_level;       /* 0: 1 */
+    int level;            /* of compression: 0: LZ4, 1 to 19: zstd */
     uint64_t pack_bytes;  /* at which a pack is full; 0: 256 MiB */
     unsigned threads;     /* that large images are put and written with; 0: one a CPU */
 };

@@ -53,14 +53,17 @@ struct ramet_store {
     /* Frames below it may hold less than a cached copy of them: a collection was cut short. */
     _Atomic uint64_t suspect_below;
 
-    pthread_mutex_t commit_lock; /* guards journal_stale too */
-    bool journal_stale;          /* the packs may lack journal records of what the index holds */
+    pthread_mutex_t commit_lock;        /* guards the three below */
+    struct ramet_kv_batch *index_batch; /* hashes of placed frames, or NULL */
+    size_t index_count;                 /* how many it holds */
+    bool journal_stale;                 /* the packs may lack journal records of what the index holds */
 
     pthread_mutex_t journal_lock; /* guards journal */
     struct ramet_buf journal;     /* entries written to the index, not to a pack yet */
 
-    pthread_mutex_t pending_lock; /* guards the five below; placed entries change under commit_lock too */
-    struct ramet_pending *pending_first, *pending_last; /* in number order of sealing */
+    pthread_mutex_t pending_lock; /* guards the six below; placed entries change under commit_lock too */
+    struct ramet_pending *pending_first, *pending_last; /* in the order of sealing; placed ones come first */
+    struct ramet_pending *pending_unplaced;             /* the first that is not placed */
     struct ramet_u64map pending_frames;                 /* frame -> struct ramet_pending * */
     struct ramet_u64map pending_index;                  /* hash -> chunk */
     size_t pending_bytes;                               /* plain bytes not placed yet */
@@ -88,6 +91,7 @@ struct ramet_ingest {
     struct ramet_store *store;
     uint64_t generation;
     uint64_t stored_bytes;
+    ramet_chunk expected;                   /* the known chunk found last, or RAMET_CHUNK_ZERO */
     uint64_t locality_credit;               /* hundredths of pages that may be stored again */
     struct ramet_open_frame open[2];        /* by enum ramet_chunk_kind */
     uint8_t record[RAMET_FRAME_RECORD_MAX]; /* scratch for encoding */

@@ -10,6 +10,7 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@ enum { depth = 32, run_vectors = 128 };
 
 struct ramet_uring {
     struct io_uring ring;
-    bool active;
+    bool active; /* there is a ring */
+    bool broken; /* it is not used any more */
 };
 
 struct run {
@@ -129,6 +131,54 @@ int ramet_uring_write(struct ramet_uring *uring, int fd, const char *name, const
         offset += run.size;
     }
     return 0;
+}
+
+/* Reads what is left of a read after its first `done` bytes. */
+static void finish_read(struct ramet_uring_read *read, size_t done)
+{
+    read->failed = read->fd < 0 || ramet_file_read(read->fd, "", (uint8_t *)read->buf + done, read->size - done,
+                                                   read->offset + done, NULL) < 0;
+}
+
+/* Without a ring: the kernel is told of all before the first is waited for. */
+static void read_plain(struct ramet_uring_read *reads, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (reads[i].fd >= 0)
+            posix_fadvise(reads[i].fd, (off_t)reads[i].offset, (off_t)reads[i].size, POSIX_FADV_WILLNEED);
+    for (size_t i = 0; i < count; i++)
+        finish_read(&reads[i], 0);
+}
+
+void ramet_uring_read(struct ramet_uring *uring, struct ramet_uring_read *reads, size_t count)
+{
+    if (!uring || !uring->active || uring->broken) {
+        read_plain(reads, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+        io_uring_prep_read(sqe, reads[i].fd, reads[i].buf, (unsigned)reads[i].size, reads[i].offset);
+        io_uring_sqe_set_data(sqe, &reads[i]);
+    }
+    int submitted = io_uring_submit(&uring->ring);
+    /* What was prepared and not taken would go out with the next batch, into buffers that are gone. */
+    if (submitted < (int)count)
+        uring->broken = true;
+    for (size_t i = 0; i < count; i++)
+        reads[i].failed = true; /* until it comes back */
+    for (int i = 0; i < submitted; i++) {
+        struct io_uring_cqe *cqe;
+        int r;
+        while ((r = io_uring_wait_cqe(&uring->ring, &cqe)) == -EINTR)
+            ;
+        if (r < 0)
+            break;
+        struct ramet_uring_read *read = io_uring_cqe_get_data(cqe);
+        size_t done = cqe->res > 0 ? (size_t)cqe->res : 0;
+        io_uring_cqe_seen(&uring->ring, cqe);
+        finish_read(read, done);
+    }
 }
 
 int ramet_uring_sync(struct ramet_uring *uring, int fd, const char *name, struct ramet_error *err)

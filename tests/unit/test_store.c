@@ -161,6 +161,26 @@ static void a_commit_may_fill_several_packs(void **state)
     free(chunks);
 }
 
+/* A crash between starting a pack and the commit that would name it: writing goes on after what is committed. */
+static void a_pack_no_commit_named_leaves_the_last_one_whole(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t *pages = make_pages(80);
+    ramet_chunk chunks[80];
+    char path[128];
+    put(f, pages, 40, chunks);
+    ramet_store_close(f->store);
+    snprintf(path, sizeof path, "%s/packs/00000002.pack", f->dir);
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(write(fd, pages, page), page);
+    close(fd);
+    check_ok(ramet_store_open(f->dir, NULL, &f->store, &err));
+    put(f, pages + 40 * page, 40, chunks + 40);
+    reopen(f);
+    expect(f, pages, 80, chunks);
+    free(pages);
+}
+
 static void flip(const char *path, off_t offset)
 {
     uint8_t byte;
@@ -382,6 +402,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(equal_pages_get_one_number, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_not_committed_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_commit_may_fill_several_packs, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_pack_no_commit_named_leaves_the_last_one_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(a_flipped_byte_is_reported_and_never_served, setup, teardown),
         cmocka_unit_test_setup_teardown(verify_names_the_damaged_frame, setup, teardown),
         cmocka_unit_test_setup_teardown(a_second_process_is_told_who_holds_the_store, setup, teardown),
