@@ -127,7 +127,7 @@ static const struct {
     {read_scrub, "{\"bytes_per_second\": 1000}", "\"bytes_per_second\""},
     {read_scrub, "{\"restart\": \"yes\"}", "\"restart\""},
     {read_scrub, "{\"level\": 3}", "\"level\""},
-    {read_recompress, "{\"level\": 0}", "1 to 22"},
+    {read_recompress, "{\"level\": 0}", "1 to 19"},
     {read_recompress, "{\"threads\": 17}", "1 to 16"},
     {read_fsck, "{\"repair\": 1}", "\"repair\""},
     {read_export, "{\"path\": \"/x\"}", "\"image\""},
