@@ -94,9 +94,9 @@ static void choose(struct damage *damage)
     damage->offset = by_file ? next_random(&damage->random) % damage->file->size : left;
     uint8_t old = damage->file->bytes[damage->offset];
     uint64_t choice = next_random(&damage->random);
-    do
-        damage->value = choice % 2 ? (uint8_t)(old ^ 1 << choice / 2 % 8) : (uint8_t)next_random(&damage->random);
-    while (damage->value == old);
+    damage->value = (uint8_t)(old ^ 1u << choice / 2 % 8);
+    while (choice % 2 && (damage->value = (uint8_t)next_random(&damage->random)) == old)
+        ;
 }
 
 static void apply(const struct run *run, const struct damage *damage)
