@@ -35,7 +35,7 @@ struct ramet_service_config {
     int recompress_level;  /* zstd, of recompression in quiet times; 0: the store's choice; or RAMET_RECOMPRESS_OFF */
 };
 #define RAMET_RECOMPRESS_OFF (-1)
-#define RAMET_LEVEL_MAX 22 /* zstd's highest */
+#define RAMET_LEVEL_MAX 19 /* of zstd */
 #define RAMET_JOB_THREADS_MAX 16
 
 enum ramet_sandbox_state {

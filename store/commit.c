@@ -108,7 +108,8 @@ static int place_pending(struct ramet_store *store, struct ramet_error *err)
         if (r < 0)
             return r;
         for (size_t i = 0; i < count; i++) {
-            ramet_frame_cache_put(store->cache, frames[i]->frame);
+            uint64_t epoch = ramet_frame_cache_epoch(store->cache, frames[i]->number);
+            ramet_frame_cache_put(store->cache, frames[i]->frame, epoch);
             pthread_mutex_lock(&store->pending_lock);
             store->pending_bytes -= ramet_frame_bytes(frames[i]->frame);
             frames[i]->place = places[i];
@@ -415,6 +416,9 @@ void ramet_pending_discard(struct ramet_store *store)
     pthread_mutex_lock(&store->session_lock);
     if (!store->sessions && atomic_exchange(&store->commit_failed, false)) {
         pthread_mutex_lock(&store->pending_lock);
+        /* The index may know their hashes already: nothing but the disk may answer for them from here on. */
+        for (struct ramet_pending *f = store->pending_first; f; f = f->next)
+            ramet_frame_cache_drop(store->cache, f->number);
         ramet_pending_free_all(store);
         store->pending_last = store->pending_unplaced = NULL;
         store->pending_bytes = 0;

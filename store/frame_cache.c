@@ -19,6 +19,7 @@ struct shard {
     struct entry *newest, *oldest;
     size_t bytes, budget;
     uint64_t hits, misses;
+    uint64_t drops; /* the epoch */
 };
 
 struct ramet_frame_cache {
@@ -109,6 +110,15 @@ struct ramet_frame *ramet_frame_cache_get(struct ramet_frame_cache *cache, uint6
     return frame;
 }
 
+uint64_t ramet_frame_cache_epoch(struct ramet_frame_cache *cache, uint64_t number)
+{
+    struct shard *shard = shard_of(cache, number);
+    pthread_mutex_lock(&shard->lock);
+    uint64_t epoch = shard->drops;
+    pthread_mutex_unlock(&shard->lock);
+    return epoch;
+}
+
 bool ramet_frame_cache_has(struct ramet_frame_cache *cache, uint64_t number)
 {
     struct shard *shard = shard_of(cache, number);
@@ -118,14 +128,15 @@ bool ramet_frame_cache_has(struct ramet_frame_cache *cache, uint64_t number)
     return has;
 }
 
-void ramet_frame_cache_put(struct ramet_frame_cache *cache, struct ramet_frame *frame)
+void ramet_frame_cache_put(struct ramet_frame_cache *cache, struct ramet_frame *frame, uint64_t epoch)
 {
     struct shard *shard = shard_of(cache, frame->number);
     struct entry *entry = malloc(sizeof *entry);
     if (!entry)
         return;
     pthread_mutex_lock(&shard->lock);
-    if (find(shard, frame->number) || !ramet_u64map_put(&shard->map, frame->number, (uintptr_t)entry)) {
+    if (shard->drops != epoch || find(shard, frame->number) ||
+        !ramet_u64map_put(&shard->map, frame->number, (uintptr_t)entry)) {
         free(entry);
     } else {
         entry->frame = ramet_frame_ref(frame);
@@ -142,6 +153,7 @@ void ramet_frame_cache_drop(struct ramet_frame_cache *cache, uint64_t number)
     struct shard *shard = shard_of(cache, number);
     pthread_mutex_lock(&shard->lock);
     struct entry *entry = find(shard, number);
+    shard->drops++;
     if (entry)
         remove_entry(shard, entry);
     pthread_mutex_unlock(&shard->lock);

@@ -71,7 +71,7 @@ static int fail(char *text, const char *doing, struct ramet_error *err)
     enum ramet_code code = RAMET_IO;
     if (strstr(text, "No space left"))
         code = RAMET_NO_SPACE;
-    else if (strstr(text, "Corruption"))
+    else if (strstr(text, "Corruption") || strstr(text, "No such file"))
         code = RAMET_CORRUPT;
     else if (strstr(text, "Read-only file system") || strstr(text, "Permission denied"))
         code = RAMET_READ_ONLY;
@@ -79,7 +79,9 @@ static int fail(char *text, const char *doing, struct ramet_error *err)
         code = RAMET_BUSY;
     int r = ramet_error_set(err, code, "%s: %s", doing, text);
     rocksdb_free(text);
-    return r;
+    return code == RAMET_CORRUPT && err
+               ? ramet_error_hint(err, "put the index back, or 'rametd --rebuild' makes it anew from the packs")
+               : r;
 }
 
 static bool is_large(enum ramet_kv_family family) { return family == RAMET_KV_INDEX || family == RAMET_KV_FRAMES; }

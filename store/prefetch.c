@@ -15,6 +15,7 @@ enum { frames_max = 512, gap_max = 16 << 10, run_max = 512 << 10 };
 
 struct missing {
     uint64_t number;
+    uint64_t epoch; /* of the cache when the place was looked up */
     struct ramet_place place;
 };
 
@@ -37,8 +38,9 @@ static size_t find_missing(struct ramet_store *store, const ramet_chunk *chunks,
         if (chunks[i] == RAMET_CHUNK_ZERO || number == last || ramet_frame_cache_has(store->cache, number))
             continue;
         last = number;
+        uint64_t epoch = ramet_frame_cache_epoch(store->cache, number);
         if (ramet_store_place(store, number, &record, NULL) == 0)
-            missing[found++] = (struct missing){number, record.place};
+            missing[found++] = (struct missing){number, epoch, record.place};
     }
     qsort(missing, found, sizeof *missing, compare_place);
     size_t distinct = 0;
@@ -90,6 +92,6 @@ void ramet_store_prefetch(struct ramet_store *store, const ramet_chunk *chunks, 
         if (reads[run].failed ||
             ramet_frame_decode(record, place->size, missing[i].number, ramet_packs_key(store->packs), &frame, NULL) < 0)
             continue;
-        ramet_frame_cache_put(store->cache, frame);
+        ramet_frame_cache_put(store->cache, frame, missing[i].epoch);
     }
 }

@@ -45,6 +45,7 @@ int ramet_store_frame(struct ramet_store *store, uint64_t number, bool fresh, st
         return 0;
     for (;;) {
         struct ramet_frame *frame;
+        uint64_t epoch = ramet_frame_cache_epoch(store->cache, number);
         int r, held = ramet_pending_get(store, number, &frame, &place);
         if (held == 1) {
             *ret = frame;
@@ -56,7 +57,7 @@ int ramet_store_frame(struct ramet_store *store, uint64_t number, bool fresh, st
         r = load_frame(store, number, &place, &frame, err);
         if (r == 0) {
             if (!fresh)
-                ramet_frame_cache_put(store->cache, frame);
+                ramet_frame_cache_put(store->cache, frame, epoch);
             *ret = frame;
             return 0;
         }

@@ -133,9 +133,11 @@ class Daemon:
 
     # The programs
 
+    def run_program(self, argv, timeout=120, **more):
+        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, env=self.env | more)
+
     def ramet(self, *argv, timeout=120, **more):
-        return subprocess.run([f"{self.bin}/ramet", *argv], capture_output=True, text=True, timeout=timeout,
-                              env=self.env | more)
+        return self.run_program([f"{self.bin}/ramet", *argv], timeout, **more)
 
     def up(self, **more):
         """Starts it, or raises with what it said."""

@@ -59,6 +59,24 @@ static int read_import(const struct ramet_json *body, struct ramet_error *err)
     return ramet_import_body(body, &request, err);
 }
 
+static int read_scrub(const struct ramet_json *body, struct ramet_error *err)
+{
+    struct ramet_job_request request;
+    return ramet_scrub_body(body, &request, err);
+}
+
+static int read_recompress(const struct ramet_json *body, struct ramet_error *err)
+{
+    struct ramet_job_request request;
+    return ramet_recompress_body(body, &request, err);
+}
+
+static int read_fsck(const struct ramet_json *body, struct ramet_error *err)
+{
+    bool repair;
+    return ramet_fsck_body(body, &repair, err);
+}
+
 static int read_export(const struct ramet_json *body, struct ramet_error *err)
 {
     struct ramet_export_request request;
@@ -105,6 +123,13 @@ static const struct {
     {read_exec, "{\"argv\": [\"x\"], \"stdin_base64\": \"?\"}", "\"stdin_base64\""},
     {read_import, "{\"disk\": \"relative.raw\"}", "\"disk\""},
     {read_import, "{\"disc\": \"/x\"}", "\"disc\""},
+    {read_import, "{\"parent\": 1}", "\"parent\""},
+    {read_scrub, "{\"bytes_per_second\": 1000}", "\"bytes_per_second\""},
+    {read_scrub, "{\"restart\": \"yes\"}", "\"restart\""},
+    {read_scrub, "{\"level\": 3}", "\"level\""},
+    {read_recompress, "{\"level\": 0}", "1 to 19"},
+    {read_recompress, "{\"threads\": 17}", "1 to 16"},
+    {read_fsck, "{\"repair\": 1}", "\"repair\""},
     {read_export, "{\"path\": \"/x\"}", "\"image\""},
     {read_export, "{\"image\": \"disk0\"}", "\"path\""},
     {read_export, "{\"image\": \"disk0\", \"path\": \"x\"}", "\"path\""},
@@ -193,7 +218,8 @@ static void test_import_and_export(void **state)
     struct ramet_export_request export;
     struct ramet_error err = {0};
     JSON in =
-        parsed("{\"tag\": \"t\", \"disk\": \"/d\", \"kernel\": \"/k\", \"initrd\": \"/i\", \"cmdline\": \"quiet\"}");
+        parsed("{\"tag\": \"t\", \"disk\": \"/d\", \"kernel\": \"/k\", \"initrd\": \"/i\", \"cmdline\": \"quiet\", "
+               "\"parent\": \"p\"}");
     JSON out = parsed("{\"image\": \"disk0\", \"path\": \"/d\"}");
     (void)state;
     check_ok(ramet_import_body(in, &import, &err));
@@ -201,9 +227,33 @@ static void test_import_and_export(void **state)
     assert_string_equal(import.kernel, "/k");
     assert_string_equal(import.initrd, "/i");
     assert_string_equal(import.cmdline, "quiet");
+    assert_string_equal(import.parent, "p");
     assert_null(import.memory);
     check_ok(ramet_export_body(out, &export, &err));
     assert_string_equal(export.format, "raw");
+}
+
+static void test_store(void **state)
+{
+    struct ramet_job_request request;
+    struct ramet_error err = {0};
+    bool repair = true;
+    JSON scrub = parsed("{\"bytes_per_second\": 1000000, \"restart\": true}");
+    JSON recompress = parsed("{\"level\": 19, \"threads\": 4}");
+    JSON empty = parsed("{}");
+    (void)state;
+    check_ok(ramet_scrub_body(scrub, &request, &err));
+    assert_int_equal(request.kind, RAMET_JOB_SCRUB);
+    assert_int_equal(request.bytes_per_second, 1000000);
+    assert_true(request.restart);
+    check_ok(ramet_recompress_body(recompress, &request, &err));
+    assert_int_equal(request.kind, RAMET_JOB_RECOMPRESS);
+    assert_int_equal(request.level, 19);
+    assert_int_equal(request.threads, 4);
+    check_ok(ramet_recompress_body(empty, &request, &err));
+    assert_int_equal(request.level, 0);
+    check_ok(ramet_fsck_body(empty, &repair, &err));
+    assert_false(repair);
 }
 
 int main(void)
@@ -214,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_exec),
         cmocka_unit_test(test_import_and_export),
+        cmocka_unit_test(test_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
