@@ -234,15 +234,29 @@ void faults_forget(const char *path)
         drop(file);
 }
 
-void faults_renamed(const char *path, const char *path2)
+/* The name, which is `path` or lies below it, with that part replaced; NULL when it does not. */
+static char *moved(const char *name, const char *path, const char *path2)
 {
-    struct stat st;
-    struct fault_file *file = stat(path2, &st) == 0 ? find(&st) : NULL;
-    if (file) {
-        free(file->name);
-        file->name = copy_string(faults_below(path2));
+    size_t size = strlen(path);
+    if (strncmp(name, path, size) != 0 || (name[size] != '\0' && name[size] != '/'))
+        return NULL;
+    char *made = faults_calloc(1, strlen(path2) + strlen(name) - size + 1);
+    return strcat(strcpy(made, path2), name + size);
+}
+
+void faults_renamed(const char *path, const char *path2, bool exchanged)
+{
+    const char *from = faults_below(path), *to = faults_below(path2);
+    for (size_t i = 0; i < faults.file_count; i++) {
+        char *name = moved(faults.files[i].name, from, to);
+        if (!name && exchanged)
+            name = moved(faults.files[i].name, to, from);
+        if (!name)
+            continue;
+        free(faults.files[i].name);
+        faults.files[i].name = name;
     }
-    faults_note_paths(FAULT_OP_RENAME, path, path2);
+    faults_note_paths(exchanged ? FAULT_OP_EXCHANGE : FAULT_OP_RENAME, path, path2);
 }
 
 /* --- the log --- */
@@ -315,8 +329,9 @@ void fault_op_describe(const struct fault_op *op, char *buf, size_t size)
     static const char *const names[] = {
         [FAULT_OP_FOUND] = "opening of",    [FAULT_OP_CREATE] = "creation of",  [FAULT_OP_WRITE] = "write",
         [FAULT_OP_ZERO] = "hole",           [FAULT_OP_TRUNCATE] = "truncation", [FAULT_OP_SYNC] = "sync of",
-        [FAULT_OP_LOST] = "failed sync of", [FAULT_OP_RENAME] = "renaming of",  [FAULT_OP_LINK] = "linking of",
-        [FAULT_OP_UNLINK] = "unlinking of", [FAULT_OP_MKDIR] = "mkdir of",      [FAULT_OP_RMDIR] = "rmdir of",
+        [FAULT_OP_LOST] = "failed sync of", [FAULT_OP_RENAME] = "renaming of",  [FAULT_OP_EXCHANGE] = "exchange of",
+        [FAULT_OP_LINK] = "linking of",     [FAULT_OP_UNLINK] = "unlinking of", [FAULT_OP_MKDIR] = "mkdir of",
+        [FAULT_OP_RMDIR] = "rmdir of",
     };
     const char *name = names[op->kind];
     if (op->kind == FAULT_OP_WRITE || op->kind == FAULT_OP_ZERO)

@@ -58,7 +58,8 @@ enum fault_op_kind {
     FAULT_OP_TRUNCATE, /* to `size` bytes, or grown to them */
     FAULT_OP_SYNC,     /* fsync or fdatasync; file 0 is a directory */
     FAULT_OP_LOST,     /* a sync that failed: what was dirty is neither durable nor dirty any more */
-    FAULT_OP_RENAME,   /* `path` to `path2` */
+    FAULT_OP_RENAME,   /* `path`, perhaps a directory, to `path2` */
+    FAULT_OP_EXCHANGE, /* `path` and `path2` */
     FAULT_OP_LINK,     /* `path` also as `path2` */
     FAULT_OP_UNLINK,
     FAULT_OP_MKDIR,

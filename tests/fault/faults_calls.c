@@ -346,17 +346,18 @@ int posix_fallocate64(int fd, off_t offset, off_t size) { return take_posix_fall
 
 /* --- names --- */
 
-static int take_rename(int dir, const char *path, int dir2, const char *path2)
+static int take_rename(int dir, const char *path, int dir2, const char *path2, unsigned flags)
 {
     char full[PATH_MAX], full2[PATH_MAX];
     if (!absolute(dir2, path2, full2) || !enter_path(dir, path, full))
-        return (int)syscall(SYS_renameat2, dir, path, dir2, path2, 0);
+        return (int)syscall(SYS_renameat2, dir, path, dir2, path2, flags);
     int result = -1;
     if (faults_judge(FAULT_META) == VERDICT_PASS) {
-        faults_forget(full2);
-        result = (int)syscall(SYS_renameat2, dir, path, dir2, path2, 0);
+        if (!(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)))
+            faults_forget(full2);
+        result = (int)syscall(SYS_renameat2, dir, path, dir2, path2, flags);
         if (result == 0)
-            faults_renamed(full, full2);
+            faults_renamed(full, full2, flags & RENAME_EXCHANGE);
     }
     faults_leave();
     return result;
@@ -393,8 +394,12 @@ static int take_mkdir(int dir, const char *path, mode_t mode)
     return result;
 }
 
-int rename(const char *path, const char *path2) { return take_rename(AT_FDCWD, path, AT_FDCWD, path2); }
-int renameat(int dir, const char *path, int dir2, const char *path2) { return take_rename(dir, path, dir2, path2); }
+int rename(const char *path, const char *path2) { return take_rename(AT_FDCWD, path, AT_FDCWD, path2, 0); }
+int renameat(int dir, const char *path, int dir2, const char *path2) { return take_rename(dir, path, dir2, path2, 0); }
+int renameat2(int dir, const char *path, int dir2, const char *path2, unsigned flags)
+{
+    return take_rename(dir, path, dir2, path2, flags);
+}
 int unlink(const char *path) { return take_unlink(AT_FDCWD, path, 0); }
 int unlinkat(int dir, const char *path, int flags) { return take_unlink(dir, path, flags); }
 int rmdir(const char *path) { return take_unlink(AT_FDCWD, path, AT_REMOVEDIR); }

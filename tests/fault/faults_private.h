@@ -37,7 +37,7 @@ struct fault_file *faults_by_fd(int fd);
 struct fault_file *faults_meet(int fd, const char *path, bool created);
 /* Forgets `path`, which is about to go, if it is its last name. */
 void faults_forget(const char *path);
-void faults_renamed(const char *path, const char *path2);
+void faults_renamed(const char *path, const char *path2, bool exchanged);
 /* Appends to the log, if there is one, and takes over `data`. */
 void faults_note(enum fault_op_kind kind, const struct fault_file *file, uint64_t offset, uint64_t size, void *data);
 void faults_note_paths(enum fault_op_kind kind, const char *path, const char *path2);

@@ -200,16 +200,28 @@ static void name_remove(struct replay *replay, struct name *name)
     }
 }
 
+/* Renames an entry, and what lies below it. They go to the end of the list: after the directory they come to lie in. */
 static void name_move(struct replay *replay, const char *path, const char *path2)
 {
     struct name *over = name_find(replay, path2);
     if (over)
         name_remove(replay, over);
-    struct name *name = name_find(replay, path);
-    if (!name)
+    size_t size = strlen(path), count = replay->name_count;
+    if (!name_find(replay, path))
         die("the log renames an unknown file", path);
-    free(name->path);
-    name->path = copy_string(path2);
+    for (size_t i = 0, left = count; left > 0; left--) {
+        struct name name = replay->names[i];
+        if (strncmp(name.path, path, size) != 0 || (name.path[size] != '\0' && name.path[size] != '/')) {
+            i++;
+            continue;
+        }
+        char *moved = faults_calloc(1, strlen(path2) + strlen(name.path) - size + 1);
+        strcat(strcpy(moved, path2), name.path + size);
+        free(name.path);
+        name.path = moved;
+        memmove(&replay->names[i], &replay->names[i + 1], (count - i - 1) * sizeof name);
+        replay->names[count - 1] = name;
+    }
 }
 
 /* --- operations --- */
@@ -241,6 +253,11 @@ static void apply(struct replay *replay, const struct fault_op *op)
             file_sync(replay, file, op->kind == FAULT_OP_LOST);
         break;
     case FAULT_OP_RENAME: name_move(replay, op->path, op->path2); break;
+    case FAULT_OP_EXCHANGE:
+        name_move(replay, op->path, "?");
+        name_move(replay, op->path2, op->path);
+        name_move(replay, "?", op->path2);
+        break;
     case FAULT_OP_LINK:
         if (!(name = name_find(replay, op->path)))
             die("the log links an unknown file", op->path);

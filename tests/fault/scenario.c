@@ -4,22 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static int collect(struct scenario *s, struct ramet_error *err)
-{
-    struct ramet_gc_result result;
-    return ramet_catalog_gc(s->catalog, &result, err);
-}
-
-static int reopen(struct scenario *s, struct ramet_error *err)
-{
-    scenario_close(s);
-    int r = scenario_open(s, err);
-    return r < 0 ? r : scenario_look(s, err);
-}
-
 const struct scenario_step scenario_steps[] = {
     {"import layers", 8, step_import_layers},
     {"import files", 6, step_import_files},
+    {"import later", 4, step_import_later},
     {"fork snapshot", 14, step_fork_snapshot},
     {"fork twice", 6, step_fork_twice},
     {"remove snapshot", 20, step_remove_snapshot},
@@ -30,8 +18,12 @@ const struct scenario_step scenario_steps[] = {
     {"branch flush", 10, step_branch_flush},
     {"branch snapshot", 8, step_branch_snapshot},
     {"branch remove", 2, step_branch_remove},
-    {"collect", 12, collect},
-    {"reopen", 5, reopen},
+    {"collect", 12, step_collect},
+    {"recompress", 6, step_recompress},
+    {"scrub", 3, step_scrub},
+    {"repair", 2, step_repair},
+    {"rebuild", 3, step_rebuild},
+    {"reopen", 5, step_reopen},
 };
 const size_t scenario_step_count = sizeof scenario_steps / sizeof *scenario_steps;
 
@@ -42,10 +34,22 @@ void scenario_init(struct scenario *s, const char *dir, uint64_t seed)
     s->random = seed;
 }
 
+/* Packs are small, so that they roll over, and frames so many, now and then, that one commit fills several packs. */
+int scenario_open_store(struct scenario *s, struct ramet_error *err)
+{
+    static const unsigned frame_slots[] = {0, 3, 16};
+    const struct ramet_store_options options = {.cache_bytes = 4 << 20,
+                                                .frame_slots = frame_slots[below(s, 3)],
+                                                .locality_percent = below(s, 2) ? 0 : 20,
+                                                .level = below(s, 2) ? 0 : 3,
+                                                .pack_bytes = 256 << 10,
+                                                .threads = 2};
+    return ramet_store_open(s->dir, &options, &s->store, err);
+}
+
 int scenario_open(struct scenario *s, struct ramet_error *err)
 {
-    const struct ramet_store_options options = {.pack_bytes = 256 << 10, .cache_bytes = 4 << 20};
-    int r = ramet_store_open(s->dir, &options, &s->store, err);
+    int r = scenario_open_store(s, err);
     if (r < 0)
         return r;
     r = ramet_catalog_open(s->store, &s->catalog, err);

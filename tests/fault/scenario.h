@@ -35,6 +35,9 @@ void scenario_free_models(void);
 int scenario_open(struct scenario *s, struct ramet_error *err);
 void scenario_close(struct scenario *s); /* also after a failed opening */
 
+/* Makes the index of a closed store anew from its packs, opens it and collects what came back. */
+int scenario_rebuild(struct scenario *s, struct ramet_error *err);
+
 /* 0: done and `now` has it; scenario_skip; negative: failed, and what is there is between `now` and `next`. */
 int scenario_run(struct scenario *s, const struct scenario_step *step, struct ramet_error *err);
 const struct scenario_step *scenario_find(const char *name);

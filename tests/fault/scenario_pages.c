@@ -78,8 +78,7 @@ void scenario_fill(struct scenario *s, uint8_t *page)
         memcpy(page + seed % 500 * 8, &seed, sizeof seed);
 }
 
-/* A few words of the page become others. */
-static void touch_page(struct scenario *s, uint8_t *page)
+void scenario_touch(struct scenario *s, uint8_t *page)
 {
     for (uint64_t i = 1 + below(s, 6); i > 0; i--) {
         uint64_t v = rng_next(&s->random);
@@ -117,7 +116,7 @@ static int change_image(struct scenario *s, struct ramet_image *base, const stru
         if (near)
             r = ramet_image_read(base, page * page_size, bytes, left < page_size ? left : page_size, err);
         if (near)
-            touch_page(s, bytes);
+            scenario_touch(s, bytes);
         else
             scenario_fill(s, bytes);
         scenario_cut(from, page, bytes);

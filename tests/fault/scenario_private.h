@@ -11,11 +11,17 @@ enum { snapshots_many = 9 }; /* steps that begin with as many make no more */
 
 static inline uint64_t below(struct scenario *s, uint64_t limit) { return rng_below(&s->random, limit); }
 
+/* --- scenario.c --- */
+
+/* Opens the store alone, with options drawn for it. */
+int scenario_open_store(struct scenario *s, struct ramet_error *err);
+
 /* --- scenario_pages.c --- */
 
 /* A list of page hashes that lives until scenario_free_models; a copy of `from` if that is not NULL. */
 struct model_page *scenario_list(uint64_t page_count, const struct model_page *from);
 void scenario_fill(struct scenario *s, uint8_t *page);
+void scenario_touch(struct scenario *s, uint8_t *page); /* a few words become others */
 /* Zeros what lies past the image's end, which is never stored. */
 void scenario_cut(const struct model_image *model, uint64_t page, uint8_t *bytes);
 /* Adds an image, taking it over, and its model. */
@@ -42,6 +48,7 @@ int scenario_pick(struct scenario *s, struct ramet_snapshot **ret, const struct 
 
 int step_import_layers(struct scenario *s, struct ramet_error *err);
 int step_import_files(struct scenario *s, struct ramet_error *err);
+int step_import_later(struct scenario *s, struct ramet_error *err);
 int step_fork_snapshot(struct scenario *s, struct ramet_error *err);
 int step_fork_twice(struct scenario *s, struct ramet_error *err);
 int step_remove_snapshot(struct scenario *s, struct ramet_error *err);
@@ -57,5 +64,14 @@ int step_branch_write(struct scenario *s, struct ramet_error *err);
 int step_branch_flush(struct scenario *s, struct ramet_error *err);
 int step_branch_snapshot(struct scenario *s, struct ramet_error *err);
 int step_branch_remove(struct scenario *s, struct ramet_error *err);
+
+/* --- scenario_upkeep.c --- */
+
+int step_collect(struct scenario *s, struct ramet_error *err);
+int step_recompress(struct scenario *s, struct ramet_error *err);
+int step_scrub(struct scenario *s, struct ramet_error *err);
+int step_repair(struct scenario *s, struct ramet_error *err);
+int step_rebuild(struct scenario *s, struct ramet_error *err);
+int step_reopen(struct scenario *s, struct ramet_error *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include "scenario_private.h"
 
 #include "base/file.h"
+#include "image_file.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -69,54 +70,75 @@ int step_import_layers(struct scenario *s, struct ramet_error *err)
     return r < 0 ? r : ramet_catalog_commit(s->catalog, snapshot, err);
 }
 
+/* Over a parent's image of that name, whose map is `base`, about one page in ten is another. */
 static int import_file(struct scenario *s, struct ramet_ingest *ingest, struct ramet_snapshot *snapshot,
-                       struct model_snapshot *model, const char *name, uint64_t size_bytes, struct ramet_error *err)
+                       struct model_snapshot *model, const char *name, uint64_t size_bytes,
+                       const struct ramet_snapshot *parent, struct ramet_error *err)
 {
     uint64_t page_count = model_page_count(size_bytes);
     struct model_page *pages = scenario_list(page_count, NULL);
     struct model_image to = {.size_bytes = size_bytes, .pages = pages};
-    struct ramet_page_map map;
-    struct ramet_image *image;
+    struct ramet_image *image = parent ? ramet_snapshot_image(parent, name) : NULL;
+    struct ramet_page_map map, base;
     uint8_t bytes[RAMET_PAGE_SIZE];
     snprintf(to.name, sizeof to.name, "%s", name);
     _autoclose_ int fd = memfd_create(name, MFD_CLOEXEC);
-    int r = 0;
+    int r = image ? ramet_image_map(image, &base, err) : 0;
     for (uint64_t page = 0; page < page_count && r == 0; page++) {
-        scenario_fill(s, bytes);
+        uint64_t kind = image ? below(s, 20) : 0;
+        if (kind > 0)
+            r = ramet_image_read(image, page * page_size, bytes, page_size, err);
+        if (kind == 0)
+            scenario_fill(s, bytes);
+        else if (kind == 1)
+            scenario_touch(s, bytes);
         scenario_cut(&to, page, bytes);
         pages[page].hash = model_hash(bytes);
-        r = ramet_file_write(fd, name, bytes, page_size, page * page_size, err);
+        if (r == 0)
+            r = ramet_file_write(fd, name, bytes, page_size, page * page_size, err);
     }
     if (r == 0)
-        r = ramet_image_put_file(s->store, ingest, fd, name, size_bytes, &map, err);
+        r = ramet_image_put_file(s->store, ingest, fd, name, size_bytes, image ? &base : NULL, &map, err);
     if (r == 0)
         r = ramet_image_new_stored(ramet_catalog_images(s->catalog), size_bytes, map.root, &image, err);
     return r < 0 ? r : scenario_add(snapshot, model, image, &to, err);
 }
 
-/* As the service imports files: their pages are committed first, then the record. */
-int step_import_files(struct scenario *s, struct ramet_error *err)
+/* As the service imports files, of which the disk may be a later state of a parent's. */
+static int import_over(struct scenario *s, const struct ramet_snapshot *parent, struct ramet_error *err)
 {
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
     struct ramet_ingest *ingest = NULL;
     struct model_snapshot model;
-    if (s->now.snapshot_count >= snapshots_many)
-        return scenario_skip;
     int r = scenario_new(s, &snapshot, &model, err);
     if (r == 0)
         r = ramet_ingest_begin(s->store, &ingest, err);
     if (r == 0)
-        r = import_file(s, ingest, snapshot, &model, "state", state_bytes, err);
+        r = import_file(s, ingest, snapshot, &model, "state", state_bytes, NULL, err);
     if (r == 0)
-        r = import_file(s, ingest, snapshot, &model, "disk0", disk_pages * page_size, err);
+        r = import_file(s, ingest, snapshot, &model, "disk0", disk_pages * page_size, parent, err);
+    uint64_t stored;
     if (r == 0)
-        r = ramet_ingest_commit(ingest, NULL, err);
+        r = ramet_ingest_stored_bytes(ingest, &stored, err);
     if (r == 0)
         r = scenario_publish(s, snapshot, &model, err);
     if (r == 0)
         r = ramet_catalog_commit(s->catalog, snapshot, err);
     ramet_ingest_end(ingest);
     return r;
+}
+
+int step_import_files(struct scenario *s, struct ramet_error *err)
+{
+    return s->now.snapshot_count < snapshots_many ? import_over(s, NULL, err) : scenario_skip;
+}
+
+int step_import_later(struct scenario *s, struct ramet_error *err)
+{
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *parent = NULL;
+    const struct model_snapshot *model;
+    int r = s->now.snapshot_count < snapshots_many ? scenario_pick(s, &parent, &model, err) : scenario_skip;
+    return r == 0 ? import_over(s, parent, err) : r;
 }
 
 /* A snapshot over `parent`, visible and not durable yet. */

@@ -49,7 +49,7 @@ struct run {
     struct fault_log log;
     struct mark *marks;
     size_t mark_count;
-    size_t points, of_variant[REPLAY_VARIANTS], used, failures;
+    size_t points, of_variant[REPLAY_VARIANTS], used, rebuilt, failures;
 };
 
 /* Whether a crash right after it differs from one before: the info log is never read. */
@@ -125,17 +125,30 @@ static bool use_further(struct scenario *s, const struct model *before, const st
     return check_all(s, &both, &both_after, "used further", problem);
 }
 
-/* Opens what a crash left and compares: what lies before `before` was acknowledged, `after` was under way. */
+/* What is done with what a crash left. */
+enum use {
+    USE_OPEN,
+    USE_FURTHER, /* opened, and gone on with */
+    USE_REBUILD, /* the index is lost as well */
+};
+
+/* Opens what a crash left and compares: `before` was acknowledged, the step to `after` was under way. */
 static bool check_point(const char *dir, const struct model *before, const struct model *after, uint64_t seed,
-                        bool further, char *problem)
+                        enum use use, char *problem)
 {
     struct scenario s;
     struct ramet_error err = {0};
+    char index[128];
     scenario_init(&s, dir, seed);
     s.names = 1u << 20; /* none of the recorded ones */
-    if (scenario_open(&s, &err) < 0)
+    snprintf(index, sizeof index, "%s/index", dir);
+    if (use == USE_REBUILD && (ramet_dir_remove(index, &err) < 0 || scenario_rebuild(&s, &err) < 0))
+        return complain(problem, "rebuilding", err.msg);
+    if (use != USE_REBUILD && scenario_open(&s, &err) < 0)
         return complain(problem, "opening", err.msg);
-    bool ok = check_all(&s, before, after, "opened", problem) && (!further || use_further(&s, before, after, problem));
+    bool ok = check_all(&s, before, after, use == USE_REBUILD ? "rebuilt" : "opened", problem);
+    if (ok && use == USE_FURTHER)
+        ok = use_further(&s, before, after, problem);
     scenario_close(&s);
     return ok;
 }
@@ -181,12 +194,15 @@ static void visit(struct run *run, struct replay *replay, const char *target, si
         after = &run->marks[under_way].after;
         step = run->marks[under_way].step;
     }
-    bool further = seed % 4 == 0;
+    /* Until the packs are synced again, a power cut may take from them what the index has. */
+    bool rebuild = variant == REPLAY_KILL && under_way > 0 && seed % 8 == 1;
+    enum use use = rebuild ? USE_REBUILD : seed % 4 == 0 ? USE_FURTHER : USE_OPEN;
     replay_make(replay, count, variant, seed);
     run->points++;
     run->of_variant[variant]++;
-    run->used += further;
-    if (check_point(target, before, after, seed, further, problem))
+    run->used += use == USE_FURTHER;
+    run->rebuilt += use == USE_REBUILD;
+    if (check_point(target, before, after, seed, use, problem))
         return;
     fault_op_describe(&run->log.ops[count - 1], what, sizeof what);
     printf("FAIL %s operation %zu of %zu, the %s (%s): %s\n", replay_variant_name(variant), count, run->log.count, what,
@@ -274,9 +290,10 @@ int main(void)
     recorded = recorded && recording_is_complete(&run, live, target);
     began = ramet_now_us();
     visit_all(&run, target);
-    printf("%zu points in %.1f s: %zu kills, %zu power cuts, %zu power cuts with torn writes; %zu used further\n",
+    printf("%zu points in %.1f s: %zu kills, %zu power cuts, %zu power cuts with torn writes; %zu used further, "
+           "%zu rebuilt\n",
            run.points, (double)(ramet_now_us() - began) / 1e6, run.of_variant[REPLAY_KILL], run.of_variant[REPLAY_LOST],
-           run.of_variant[REPLAY_TORN], run.used);
+           run.of_variant[REPLAY_TORN], run.used, run.rebuilt);
     ramet_dir_remove(run.dir, &err);
     fault_log_free(&run.log);
     scenario_free_models();
