@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "journal.h"
+#include "tables.h"
 #include "witness.h"
 
 #include <dirent.h>
@@ -177,6 +178,9 @@ static int check_marks(struct ramet_kv *kv, struct ramet_error *err)
 
 int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *err)
 {
+    int r = ramet_tables_check(dir, err);
+    if (r < 0)
+        return ramet_error_hint(err, rebuild_hint);
     struct ramet_kv *kv = calloc(1, sizeof *kv);
     if (!kv || !(kv->dir = strdup(dir))) {
         free(kv);
@@ -200,7 +204,7 @@ int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *er
         ramet_kv_close(kv);
         return fail(text, "cannot open the index", err);
     }
-    int r = check_witness(kv, err);
+    r = check_witness(kv, err);
     if (r == 0)
         r = check_marks(kv, err);
     if (r < 0) {
