@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { footer_size = 53, metaindex_max = 4096 };
+enum { footer_size = 53, metaindex_max = 4096, table_version = 5 /* kv.c asks for it */ };
 static const uint64_t table_magic = UINT64_C(0x88e241b785f4cff7);
 static const char name[] = "rocksdb.properties";
 
@@ -45,13 +45,11 @@ static bool take_handle(const uint8_t *at, const uint8_t *end, struct handle *re
 }
 
 /* Where the properties block lies; false when this is not understood. */
-static bool find_properties(int fd, uint64_t size, struct handle *ret)
+static bool find_properties(int fd, uint64_t size, const uint8_t footer[footer_size], struct handle *ret)
 {
-    uint8_t footer[footer_size], block[metaindex_max];
+    uint8_t block[metaindex_max];
     struct handle metaindex;
-    if (size < footer_size || pread(fd, footer, footer_size, (off_t)(size - footer_size)) != footer_size ||
-        ramet_get_le64(footer + 45) != table_magic || !take_handle(footer + 1, footer + 41, &metaindex) ||
-        metaindex.size > sizeof block || metaindex.offset > size ||
+    if (!take_handle(footer + 1, footer + 41, &metaindex) || metaindex.size > sizeof block || metaindex.offset > size ||
         pread(fd, block, (size_t)metaindex.size, (off_t)metaindex.offset) != (ssize_t)metaindex.size)
         return false;
     const uint8_t *end = block + metaindex.size, *found = memmem(block, metaindex.size, name, sizeof name - 1);
@@ -62,10 +60,15 @@ static bool is_safe(const char *path)
 {
     struct stat st;
     struct handle properties;
-    uint8_t last[4];
+    uint8_t footer[footer_size], last[4];
     _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0 || !find_properties(fd, (uint64_t)st.st_size, &properties) ||
-        properties.size < sizeof last ||
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_size < footer_size ||
+        pread(fd, footer, footer_size, st.st_size - footer_size) != footer_size ||
+        ramet_get_le64(footer + 45) != table_magic)
+        return true; /* RocksDB tells */
+    if (ramet_get_le32(footer + 41) != table_version)
+        return false;
+    if (!find_properties(fd, (uint64_t)st.st_size, footer, &properties) || properties.size < sizeof last ||
         pread(fd, last, sizeof last, (off_t)(properties.offset + properties.size - sizeof last)) != sizeof last)
         return true;
     return ramet_get_le32(last) >> 31 == 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Before RocksDB opens a directory: the one kind of damage to a table that would end the
- * process instead of giving an error. RocksDB 7.8 looks into a table's properties block
- * before it verifies its checksum, and as Debian builds it asserts that the block has no
- * hash index, which one bit of its last word says.
+ * Before RocksDB opens a directory: the two kinds of damage to a table that would end the
+ * process instead of giving an error. No checksum covers a table's footer, whose version says
+ * how blocks are compressed; and RocksDB 7.8 looks into the properties block before it
+ * verifies that. As built by Debian it asserts what it finds in both.
  */
 #ifndef RAMET_STORE_TABLES_H
 #define RAMET_STORE_TABLES_H
