@@ -4,7 +4,7 @@
  * overlay logs. Then everything is read. What comes back is what was stored, or an error that says what is hit: never
  * other data, nothing missing without a word, no crash, no hang.
  *
- *     test_corruption [ROUNDS [FIRST]]     RAMET_TEST_SEED replays a run
+ *     test_corruption [ROUNDS [FIRST [NAME]]]     RAMET_TEST_SEED replays a run; only files with NAME in their path
  *
  * Two stores take turns: one closed properly, one of a killed process. Now and then a collection runs over the damaged
  * store, after which the same must hold; and where the damage to the index kept the store from opening, the index is
@@ -68,11 +68,13 @@ static bool begins(const char *name, const char *with) { return strncmp(name, wi
 
 /* --- damage --- */
 
+static const char *only = "";
+
 static bool is_eligible(const struct tree_file *file)
 {
     size_t size = strlen(file->name);
     bool log = size > 4 && strcmp(file->name + size - 4, ".log") == 0;
-    return file->size > 0 && (!begins(file->name, "branches/") || log);
+    return file->size > 0 && strstr(file->name, only) && (!begins(file->name, "branches/") || log);
 }
 
 /* Half the time any byte of the store alike, half the time any file alike. */
@@ -331,6 +333,7 @@ int main(int argc, char **argv)
     uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
     struct stat st;
     struct run run = {0};
+    only = argc > 3 ? argv[3] : only;
     run.progress = mmap(NULL, sizeof *run.progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (run.progress == MAP_FAILED || (!seed && getrandom(&run.seed, sizeof run.seed, 0) != sizeof run.seed))
         abort();

@@ -212,7 +212,8 @@ static void make_hot(struct maker *maker)
     struct ramet_image *memory = image_of(second, "memory"), *disk = image_of(second, "disk0");
     for (int i = 0; i < 4; i++) {
         static const char *const tags[] = {"gone-1", "third", "gone-2", "fourth"};
-        memory = changed(maker, memory, 10 + (uint64_t)i, 5, 30, pattern);
+        /* The next replaces every second page of this one: a frame keeps slots with gaps between. */
+        memory = changed(maker, memory, 10 + (uint64_t)i / 2, i % 2 ? 10 : 5, i % 2 ? 15 : 30, pattern);
         disk = changed(maker, disk, 1 + (uint64_t)i, 12, 12, i % 2 ? touch : pattern);
         struct ramet_snapshot *snapshot = keep(maker, tags[i], second, memory, disk);
         memory = image_of(snapshot, "memory");
