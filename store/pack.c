@@ -188,7 +188,8 @@ int ramet_packs_check(struct ramet_packs *packs, uint32_t pack, struct ramet_err
 static int start_pack(struct ramet_packs *packs, struct ramet_error *err)
 {
     char path[PATH_MAX];
-    uint32_t number = packs->last + 1;
+    /* No number twice: a collection may have listed the file of a failed attempt, and remove it as an empty one. */
+    uint32_t number = ++packs->last;
     path_of(packs, number, path);
     _autoclose_ int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -203,7 +204,7 @@ static int start_pack(struct ramet_packs *packs, struct ramet_error *err)
         return r;
     }
     packs->fd = STEAL_FD(fd);
-    packs->current = packs->last = number;
+    packs->current = number;
     packs->end = RAMET_PACK_HEADER;
     return 0;
 }
