@@ -48,15 +48,17 @@ static int window_at(struct window *window, uint64_t offset, size_t size, const 
     return 0;
 }
 
-/* The intact frame at `p`, or NULL. */
-static struct ramet_frame *frame_at(const uint8_t *p, size_t have, uint64_t key, size_t *ret_size)
+/* The intact frame at `p`; *ret is NULL when there is none. Fails when memory is short: that says nothing about it. */
+static int frame_at(const uint8_t *p, size_t have, uint64_t key, struct ramet_frame **ret, size_t *ret_size,
+                    struct ramet_error *err)
 {
     struct ramet_frame_info info;
-    struct ramet_frame *frame;
+    *ret = NULL;
     if (have < RAMET_FRAME_HEADER || ramet_frame_peek(p, &info, NULL) < 0)
-        return NULL;
+        return 0;
     *ret_size = RAMET_FRAME_HEADER + (size_t)info.payload_size;
-    return *ret_size <= have && ramet_frame_decode(p, *ret_size, 0, key, &frame, NULL) == 0 ? frame : NULL;
+    int r = *ret_size <= have ? ramet_frame_decode(p, *ret_size, 0, key, ret, err) : 0;
+    return r == -RAMET_NO_MEMORY ? r : 0;
 }
 
 /* Visits the record at `offset`, if an intact one begins there; *ret_size is its size, 0 when none does. */
@@ -69,7 +71,9 @@ static int visit_record(struct window *window, uint64_t offset, const struct ram
     *ret_size = 0;
     if (r < 0 || have < RAMET_RECORD_HEADER)
         return r;
-    _cleanup_(ramet_frame_cleanup) struct ramet_frame *frame = frame_at(p, have, ramet_packs_key(window->packs), &size);
+    _cleanup_(ramet_frame_cleanup) struct ramet_frame *frame = NULL;
+    if ((r = frame_at(p, have, ramet_packs_key(window->packs), &frame, &size, err)) < 0)
+        return r;
     struct ramet_place place = {.pack = window->pack, .size = (uint32_t)size, .offset = offset};
     if (frame) {
         *ret_size = size;
