@@ -37,7 +37,7 @@ int ramet_branches_load(struct ramet_catalog *catalog, struct ramet_error *err);
 int ramet_tags_load(struct ramet_catalog *catalog, struct ramet_error *err);
 /* Sets or moves a tag in memory. Under the lock. */
 int ramet_tag_set(struct ramet_catalog *catalog, const char *name, const char *snapshot_id, struct ramet_error *err);
-/* Drops all tags of a snapshot from memory, and from disk in `batch`. Under the lock. */
+/* Drops all tags of a snapshot from memory, and from disk in `batch` (NULL: not there). Under the lock. */
 void ramet_tags_drop(struct ramet_catalog *catalog, const char *snapshot_id, struct ramet_kv_batch *batch);
 /* The tagged id, copied; false when there is no such tag. Under the lock. */
 bool ramet_tag_resolve(struct ramet_catalog *catalog, const char *name, char id[RAMET_CATALOG_ID_SIZE]);

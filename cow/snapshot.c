@@ -275,7 +275,7 @@ int ramet_catalog_commit(struct ramet_catalog *catalog, struct ramet_snapshot *s
 int ramet_catalog_remove(struct ramet_catalog *catalog, struct ramet_snapshot *snapshot, struct ramet_error *err)
 {
     _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(ramet_store_kv(catalog->store));
-    if (!batch)
+    if (!batch && atomic_load(&snapshot->durable)) /* withdrawing what has no record needs none */
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to remove snapshot %s", snapshot->id);
     pthread_mutex_lock(&catalog->lock);
     bool first = !atomic_exchange(&snapshot->removed, true);
@@ -286,8 +286,9 @@ int ramet_catalog_remove(struct ramet_catalog *catalog, struct ramet_snapshot *s
     pthread_mutex_unlock(&catalog->lock);
     if (!first)
         return ramet_error_set(err, RAMET_NOT_FOUND, "snapshot \"%s\" is removed already", snapshot->id);
-    ramet_kv_delete(batch, RAMET_KV_SNAPSHOTS, snapshot->id, strlen(snapshot->id));
-    int r = ramet_store_write(catalog->store, batch, err);
+    if (batch)
+        ramet_kv_delete(batch, RAMET_KV_SNAPSHOTS, snapshot->id, strlen(snapshot->id));
+    int r = batch ? ramet_store_write(catalog->store, batch, err) : 0;
     ramet_snapshot_unref(snapshot);
     return r;
 }

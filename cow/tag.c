@@ -51,10 +51,10 @@ void ramet_tags_drop(struct ramet_catalog *catalog, const char *snapshot_id, str
     size_t kept = 0;
     for (size_t i = 0; i < catalog->tag_count; i++) {
         struct ramet_tag *tag = &catalog->tags[i];
-        if (strcmp(tag->snapshot, snapshot_id) == 0)
-            ramet_kv_delete(batch, RAMET_KV_REFS, tag->name, strlen(tag->name));
-        else
+        if (strcmp(tag->snapshot, snapshot_id) != 0)
             catalog->tags[kept++] = *tag;
+        else if (batch)
+            ramet_kv_delete(batch, RAMET_KV_REFS, tag->name, strlen(tag->name));
     }
     catalog->tag_count = kept;
 }
