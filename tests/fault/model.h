@@ -44,7 +44,7 @@ struct model_branch {
 struct model {
     size_t snapshot_count, tag_count, branch_count;
     struct model_snapshot snapshots[model_snapshots_max];
-    struct model_tag tags[model_tags_max];
+    struct model_tag tags[model_tags_max + 4]; /* steps stop at the limit, a test may add to it */
     struct model_branch branches[model_branches_max];
 };
 

@@ -70,6 +70,15 @@ int step_import_layers(struct scenario *s, struct ramet_error *err)
     return r < 0 ? r : ramet_catalog_commit(s->catalog, snapshot, err);
 }
 
+static int put_tag(struct scenario *s, struct ramet_snapshot *snapshot, struct ramet_error *err)
+{
+    char name[model_name_size] = "latest";
+    if (below(s, 2) && s->next.tag_count < model_tags_max)
+        snprintf(name, sizeof name, "tag%u", s->names++);
+    model_set_tag(&s->next, name, snapshot->id);
+    return ramet_catalog_tag(s->catalog, snapshot, name, err);
+}
+
 /* Over a parent's image of that name, whose map is `base`, about one page in ten is another. */
 static int import_file(struct scenario *s, struct ramet_ingest *ingest, struct ramet_snapshot *snapshot,
                        struct model_snapshot *model, const char *name, uint64_t size_bytes,
@@ -121,11 +130,13 @@ static int import_over(struct scenario *s, const struct ramet_snapshot *parent, 
     if (r == 0)
         r = ramet_ingest_stored_bytes(ingest, &stored, err);
     if (r == 0)
-        r = scenario_publish(s, snapshot, &model, err);
+        r = ramet_catalog_add(s->catalog, snapshot, NULL, err);
     if (r == 0)
-        r = ramet_catalog_commit(s->catalog, snapshot, err);
+        s->next.snapshots[s->next.snapshot_count++] = model;
+    if (r == 0 && (r = ramet_catalog_commit(s->catalog, snapshot, err)) < 0)
+        ramet_catalog_remove(s->catalog, snapshot, NULL); /* its pages go with the ingest */
     ramet_ingest_end(ingest);
-    return r;
+    return r == 0 && below(s, 4) == 0 ? put_tag(s, snapshot, err) : r;
 }
 
 int step_import_files(struct scenario *s, struct ramet_error *err)
@@ -205,14 +216,8 @@ int step_tag(struct scenario *s, struct ramet_error *err)
 {
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
     const struct model_snapshot *model;
-    char name[model_name_size] = "latest";
     int r = s->now.tag_count + 3 < model_tags_max ? scenario_pick(s, &snapshot, &model, err) : scenario_skip;
-    if (r != 0)
-        return r;
-    if (below(s, 2))
-        snprintf(name, sizeof name, "tag%u", s->names++);
-    model_set_tag(&s->next, name, snapshot->id);
-    return ramet_catalog_tag(s->catalog, snapshot, name, err);
+    return r == 0 ? put_tag(s, snapshot, err) : r;
 }
 
 int step_untag(struct scenario *s, struct ramet_error *err)
