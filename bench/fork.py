@@ -8,27 +8,17 @@ measured idle: its private memory, and what a snapshot of it stores.
 
 Beside it, in the same run: booting the template afresh, the pause without the memory
 holder (RAMET_CAPTURE=copy), and a bare memcpy of 16 MiB as the machine's own measure."""
-import argparse
-import json
 import os
-import platform
-import statistics
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools", "demo"))
 from daemon import Daemon  # noqa: E402
+from report import arguments, finish, promise, series  # noqa: E402
 
 DIRTY = "import mmap,os,time\nm=mmap.mmap(-1,{mib}<<20)\n" \
         "while True:\n r=open('/run/go').read()\n for i in range(0,{mib}<<20,4096): m[i:i+16]=os.urandom(16)\n" \
         " open('/run/done','w').write(r)\n"
-
-
-def series(name, unit, samples):
-    ordered = sorted(samples)
-    return {"name": name, "unit": unit, "n": len(samples), "p50": statistics.median(ordered),
-            "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], "samples": samples}
 
 
 def dirty(daemon, name, mib):
@@ -113,38 +103,14 @@ def measure(args):
         results.append(series("fork.pause.copy", "us", copied))
     results.append(series("machine.memcpy16", "us", memcpy_us(mib)))
     by = {r["name"]: r for r in results}
-    promises = [
-        {"name": "pause at 16 MiB dirty, p50 ms", "value": by["fork.pause"]["p50"] / 1000, "bar": 25, "op": "<="},
-        {"name": "children answering of 8", "value": answered, "bar": 8, "op": ">="},
-        {"name": "fresh boot / slowest of 8 children", "value": by["boot.answer"]["p50"] / max(by["eight.answer"]["samples"]),
-         "bar": 1, "op": ">="},
+    return results, [
+        promise("pause at 16 MiB dirty, p50 ms", by["fork.pause"]["p50"] / 1000, 25),
+        promise("children answering of 8", answered, 8, ">="),
+        promise("fresh boot / slowest of 8 children",
+                by["boot.answer"]["p50"] / max(by["eight.answer"]["samples"]), 1, ">="),
     ]
-    for p in promises:
-        p["ok"] = p["value"] <= p["bar"] if p["op"] == "<=" else p["value"] >= p["bar"]
-    return results, promises
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("bin")
-    parser.add_argument("guest")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json")
-    args = parser.parse_args()
-    results, promises = measure(args)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    report = {"bench": "fork", "commit": commit, "machine": {"kernel": platform.release(), "cpus": os.cpu_count()},
-              "seed": 0, "results": results, "promises": promises}
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(report, file, indent=1)
-    print(f"{'':<20}{'n':>4}{'p50':>14}{'p99':>14}")
-    for r in results:
-        print(f"{r['name']:<20}{r['n']:>4}{r['p50']:>14.0f}{r['p99']:>14.0f} {r['unit']}")
-    for p in promises:
-        print(f"{'ok  ' if p['ok'] else 'MISS'} {p['name']}: {p['value']:.2f} (bar {p['op']} {p['bar']})")
-    return 0 if all(p["ok"] for p in promises) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    options = arguments(__doc__).parse_args()
+    sys.exit(finish(options, "fork", *measure(options)))
