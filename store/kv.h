@@ -34,13 +34,14 @@ void ramet_kv_close(struct ramet_kv *kv);
 /* *ret is owned by the caller (free). An absent key gives -RAMET_NOT_FOUND. */
 int ramet_kv_get(struct ramet_kv *kv, enum ramet_kv_family family, const void *key, size_t key_size, void **ret,
                  size_t *ret_size, struct ramet_error *err);
-/* Looks `count` keys of 8 bytes up; values of exactly 8 bytes go to values[i], found[i] tells. */
+/* Looks `count` keys of 8 bytes up, at most 512; values of exactly 8 bytes go to values[i], found[i] tells. */
 int ramet_kv_get_many_u64(struct ramet_kv *kv, enum ramet_kv_family family, const uint8_t (*keys)[8], size_t count,
                           uint8_t (*values)[8], bool *found, struct ramet_error *err);
 
 struct ramet_kv_batch *ramet_kv_batch_new(struct ramet_kv *kv); /* NULL when memory ran out */
 void ramet_kv_batch_free(struct ramet_kv_batch *batch);
 void ramet_kv_batch_cleanup(struct ramet_kv_batch **batch); /* for _cleanup_ */
+/* Puts to INDEX are applied last, in key order; of two puts of one key there, either may win. */
 void ramet_kv_put(struct ramet_kv_batch *batch, enum ramet_kv_family family, const void *key, size_t key_size,
                   const void *value, size_t value_size);
 void ramet_kv_delete(struct ramet_kv_batch *batch, enum ramet_kv_family family, const void *key, size_t key_size);
@@ -56,6 +57,6 @@ bool ramet_kv_iter_next(struct ramet_kv_iter *iter, const void **ret_key, size_t
 int ramet_kv_iter_status(struct ramet_kv_iter *iter, struct ramet_error *err);
 void ramet_kv_iter_free(struct ramet_kv_iter *iter);
 
-uint64_t ramet_kv_disk_bytes(struct ramet_kv *kv); /* blocks of all its files, the write-ahead log among them */
+uint64_t ramet_kv_disk_bytes(struct ramet_kv *kv); /* sizes of all its files, the write-ahead log among them */
 
 #endif
