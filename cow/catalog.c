@@ -31,11 +31,11 @@ static int load_serials(struct ramet_catalog *catalog, struct ramet_error *err)
 /* A rebuilt index does not know which serials were given out: at least those in use. */
 static void raise_serials(struct ramet_catalog *catalog)
 {
-    uint64_t next = atomic_load(&catalog->next_serial);
-    for (const struct ramet_snapshot *s = catalog->snapshots; s; s = s->next)
-        next = s->serial >= next ? s->serial + 1 : next;
-    for (const struct ramet_branch *b = catalog->branches; b; b = b->next)
-        next = b->serial >= next ? b->serial + 1 : next;
+    uint64_t next = atomic_load(&catalog->next_serial), serial, object;
+    for (size_t at = 0; ramet_u64map_next(&catalog->snapshots.serials, &at, &serial, &object);)
+        next = serial >= next ? serial + 1 : next;
+    for (size_t at = 0; ramet_u64map_next(&catalog->branches.serials, &at, &serial, &object);)
+        next = serial >= next ? serial + 1 : next;
     atomic_store(&catalog->next_serial, next);
 }
 
@@ -72,14 +72,14 @@ void ramet_catalog_close(struct ramet_catalog *catalog)
 {
     if (!catalog)
         return;
-    for (struct ramet_branch *b = catalog->branches, *next; b; b = next) {
-        next = b->next;
-        ramet_branch_unref(b);
-    }
-    for (struct ramet_snapshot *s = catalog->snapshots, *next; s; s = next) {
-        next = s->next;
-        ramet_snapshot_unref(s);
-    }
+    uint64_t serial, object;
+    for (size_t at = 0; ramet_u64map_next(&catalog->branches.serials, &at, &serial, &object);)
+        ramet_branch_unref((struct ramet_branch *)(uintptr_t)object);
+    for (size_t at = 0; ramet_u64map_next(&catalog->snapshots.serials, &at, &serial, &object);)
+        ramet_snapshot_unref((struct ramet_snapshot *)(uintptr_t)object);
+    ramet_members_free(&catalog->branches);
+    ramet_members_free(&catalog->snapshots);
+    free(catalog->branch_names);
     free(catalog->tags);
     free(catalog->branch_dir);
     ramet_image_set_free(catalog->images);

@@ -4,6 +4,7 @@
 #define RAMET_COW_CATALOG_PRIVATE_H
 
 #include "catalog.h"
+#include "members.h"
 
 #include <pthread.h>
 
@@ -15,9 +16,9 @@ struct ramet_catalog {
     pthread_mutex_t
         record_lock;      /* taken before lock: orders the writes of branch records, so none outlives its branch */
     pthread_mutex_t lock; /* guards all below */
-    struct ramet_snapshot *snapshots, *snapshots_last; /* oldest first */
-    struct ramet_branch *branches;                     /* oldest first */
-    struct ramet_tag *tags;                            /* in name order; owned */
+    struct ramet_members snapshots, branches; /* each object holds a reference */
+    struct ramet_branch **branch_names;       /* the branches in name order; owned */
+    struct ramet_tag *tags;                   /* in name order; owned */
     size_t tag_count;
 };
 

@@ -70,14 +70,6 @@ void ramet_tags_put(struct ramet_catalog *catalog, const char *snapshot_id, stru
     pthread_mutex_unlock(&catalog->lock);
 }
 
-static bool snapshot_loaded(const struct ramet_catalog *catalog, const char *id)
-{
-    for (const struct ramet_snapshot *s = catalog->snapshots; s; s = s->next)
-        if (strcmp(s->id, id) == 0)
-            return true;
-    return false;
-}
-
 int ramet_tags_load(struct ramet_catalog *catalog, struct ramet_error *err)
 {
     struct ramet_kv_iter *iter = ramet_kv_iter_new(ramet_store_kv(catalog->store), RAMET_KV_REFS, NULL, 0);
@@ -91,7 +83,7 @@ int ramet_tags_load(struct ramet_catalog *catalog, struct ramet_error *err)
         snprintf(name, sizeof name, "%.*s", (int)key_size, (const char *)key);
         snprintf(id, sizeof id, "%.*s", (int)value_size, (const char *)value);
         /* A tag may have been written before its snapshot became durable, which it then never did. */
-        if (snapshot_loaded(catalog, id))
+        if (ramet_members_by_id(&catalog->snapshots, id))
             r = ramet_tag_set(catalog, name, id, err);
     }
     if (r == 0)
