@@ -200,6 +200,11 @@ void ramet_commit_marks(struct ramet_store *store, struct ramet_kv_batch *batch)
     uint32_t pack = ramet_packs_current(store->packs, &size);
     if (pack)
         ramet_commit_pack(batch, pack, size);
+    /* Journal records may have come to the one before it since, and filled it up. */
+    uint32_t before = store->marked_pack;
+    if (before && before != pack && ramet_packs_size(store->packs, before, &size, NULL) == 0)
+        ramet_commit_pack(batch, before, size);
+    store->marked_pack = pack;
     ramet_put_le64(value, atomic_load(&store->next_frame));
     ramet_kv_put(batch, RAMET_KV_META, "next-frame", 10, value, sizeof value);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The index made anew from the packs alone. It is built aside and takes the old one's
- * place by two renames at the end; the old one is kept as index.old.N. A crash before
- * that changes nothing.
+ * The index made anew from the packs alone. It is built aside and changes places with
+ * the old one at the end, which is then kept as index.old.N. A crash before that changes
+ * nothing; one right after it leaves the old one as index.new, gone at the next rebuild.
  *
  * Records are taken in pack order and the last of a kind counts, so what was collected
  * but not yet overwritten by a hole comes back as garbage: a collection must follow.
@@ -17,6 +17,7 @@
 #include "walk.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,7 +137,7 @@ static int take_packs(struct rebuild *rebuild, struct ramet_error *err)
     for (size_t i = 0; i < count && r == 0; i++) {
         uint64_t end;
         r = ramet_pack_walk(rebuild->store->packs, packs[i], &walk, &end, err);
-        if (r == 0)
+        if (r == 0 && end > RAMET_PACK_HEADER) /* one without a record was not committed to; opening removes it */
             ramet_commit_pack(rebuild->batch, packs[i], end);
         rebuild->result.packs++;
     }
@@ -209,6 +210,12 @@ static int swap_index(const char *dir, const char *fresh, struct ramet_error *er
         snprintf(old, sizeof old, "%s/index.old.%u", dir, i);
         if (stat(old, &st) < 0)
             break;
+    }
+    /* In one step where the file system can: between two there is no index. */
+    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, current, RENAME_EXCHANGE) == 0) {
+        if (rename(fresh, old) < 0)
+            return ramet_error_os(err, errno, "cannot set %s aside", fresh);
+        return ramet_dir_sync(dir, err);
     }
     if (rename(current, old) < 0 && errno != ENOENT)
         return ramet_error_os(err, errno, "cannot set %s aside", current);

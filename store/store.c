@@ -189,8 +189,10 @@ int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err
     if (r < 0 || !kept)
         return r;
     /* A pack that lost its tail is never appended to: the lost range must stay an error. */
-    if (size >= committed && ramet_packs_check(store->packs, kept, NULL) == 0)
+    if (size >= committed && ramet_packs_check(store->packs, kept, NULL) == 0) {
+        store->marked_pack = kept;
         return ramet_packs_continue(store->packs, kept, committed, err);
+    }
     ramet_packs_rotate(store->packs, kept);
     return 0;
 }

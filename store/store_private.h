@@ -53,10 +53,11 @@ struct ramet_store {
     /* Frames below it may hold less than a cached copy of them: a collection was cut short. */
     _Atomic uint64_t suspect_below;
 
-    pthread_mutex_t commit_lock;        /* guards the three below */
+    pthread_mutex_t commit_lock;        /* guards the four below */
     struct ramet_kv_batch *index_batch; /* hashes of placed frames, or NULL */
     size_t index_count;                 /* how many it holds */
     bool journal_stale;                 /* the packs may lack journal records of what the index holds */
+    uint32_t marked_pack;               /* the current one when marks were last recorded */
 
     pthread_mutex_t journal_lock; /* guards journal */
     struct ramet_buf journal;     /* entries written to the index, not to a pack yet */

@@ -22,7 +22,7 @@ const struct scenario_step scenario_steps[] = {
     {"recompress", 6, step_recompress},
     {"scrub", 3, step_scrub},
     {"repair", 2, step_repair},
-    {"rebuild", 3, step_rebuild},
+    {"rebuild", 1, step_rebuild},
     {"reopen", 5, step_reopen},
 };
 const size_t scenario_step_count = sizeof scenario_steps / sizeof *scenario_steps;
