@@ -169,7 +169,7 @@ static int decode(struct ramet_branch *branch, const void *value, size_t size, s
          ramet_reader_field(&reader, branch->last_snapshot, sizeof branch->last_snapshot);
     for (size_t i = 0; i < RAMET_BRANCH_DISKS_MAX; i++)
         branch->first_generation[i] = ramet_reader_u64(&reader);
-    if (!ok || reader.failed)
+    if (!ok || reader.failed || ramet_name_check(branch->name, "name", NULL) < 0)
         return ramet_error_set(err, RAMET_CORRUPT, "%s: its record is damaged", what);
     return 0;
 }
@@ -183,8 +183,9 @@ static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_s
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to load branches");
     atomic_init(&branch->refs, 1);
     branch->catalog = catalog;
-    snprintf(branch->id, sizeof branch->id, "%.*s", (int)key_size, (const char *)key);
-    int r = decode(branch, value, size, err);
+    int r = ramet_id_load(branch->id, key, key_size, "branch", err);
+    if (r == 0)
+        r = decode(branch, value, size, err);
     if (r == 0 && ramet_catalog_find(catalog, branch->base, &base, NULL) == 0)
         r = open_disks(branch, base, err);
     ramet_snapshot_unref(base);

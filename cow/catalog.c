@@ -98,6 +98,20 @@ void ramet_id_make(char id[RAMET_CATALOG_ID_SIZE])
     snprintf(id, RAMET_CATALOG_ID_SIZE, "%016llx", (unsigned long long)bits);
 }
 
+int ramet_id_load(char id[RAMET_CATALOG_ID_SIZE], const void *key, size_t size, const char *what,
+                  struct ramet_error *err)
+{
+    const char *text = key;
+    bool is_id = size == RAMET_CATALOG_ID_SIZE - 1;
+    for (size_t i = 0; i < size && is_id; i++)
+        is_id = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
+    if (!is_id)
+        return ramet_error_set(err, RAMET_CORRUPT, "the index holds a %s with %zu bytes in place of an id", what, size);
+    memcpy(id, text, size);
+    id[size] = '\0';
+    return 0;
+}
+
 void ramet_disk_name(char name[RAMET_DISK_NAME_SIZE], size_t index)
 {
     snprintf(name, RAMET_DISK_NAME_SIZE, "disk%u", (unsigned)index);

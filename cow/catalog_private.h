@@ -26,6 +26,11 @@ struct ramet_catalog {
 /* Records in `batch` which serials were given out, so that none is given out again after a restart. */
 void ramet_serials_put(struct ramet_catalog *catalog, struct ramet_kv_batch *batch);
 
+/* Takes the key of a record as an id, which becomes part of paths; -CORRUPT when it is none. `what` is for the message.
+ */
+int ramet_id_load(char id[RAMET_CATALOG_ID_SIZE], const void *key, size_t size, const char *what,
+                  struct ramet_error *err);
+
 /* snapshot.c */
 int ramet_snapshots_load(struct ramet_catalog *catalog, struct ramet_error *err);
 /* Puts the tag records of a snapshot into a batch. Takes the lock. */

@@ -149,7 +149,8 @@ static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_s
     int r = ramet_snapshot_new(catalog, ret, err);
     if (r < 0)
         return r;
-    snprintf((*ret)->id, sizeof(*ret)->id, "%.*s", (int)key_size, (const char *)key);
+    if ((r = ramet_id_load((*ret)->id, key, key_size, "snapshot", err)) < 0)
+        return r;
     snprintf(what, sizeof what, "snapshot %s", (*ret)->id);
     r = ramet_record_open(value, size, magic, version, what, &reader, &found, err);
     if (r == 0)

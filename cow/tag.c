@@ -78,10 +78,12 @@ int ramet_tags_load(struct ramet_catalog *catalog, struct ramet_error *err)
     int r = iter ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to load tags");
     while (r == 0 && ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size)) {
         char name[RAMET_CATALOG_NAME_SIZE], id[RAMET_CATALOG_ID_SIZE];
-        if (key_size >= sizeof name || value_size >= sizeof id)
-            continue;
-        snprintf(name, sizeof name, "%.*s", (int)key_size, (const char *)key);
-        snprintf(id, sizeof id, "%.*s", (int)value_size, (const char *)value);
+        r = ramet_id_load(id, value, value_size, "tag", err);
+        snprintf(name, sizeof name, "%.*s", key_size < sizeof name ? (int)key_size : 0, (const char *)key);
+        if (r == 0 && (strlen(name) != key_size || ramet_name_check(name, "tag", NULL) < 0))
+            r = ramet_error_set(err, RAMET_CORRUPT, "the index holds a tag of %zu bytes that is none", key_size);
+        if (r < 0)
+            break;
         /* A tag may have been written before its snapshot became durable, which it then never did. */
         if (ramet_members_by_id(&catalog->snapshots, id))
             r = ramet_tag_set(catalog, name, id, err);
