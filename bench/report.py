@@ -43,7 +43,7 @@ def print_series(results):
 
 def finish(bench, path, results, promises, seed=0):
     """Writes the report, prints the promises, gives the exit status: 1 when one is missed."""
-    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]  # "-dirty": not what was committed
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]  # or "-dirty" after it
     commit = subprocess.run(describe, cwd=HERE, capture_output=True, text=True).stdout.strip()
     report = {"bench": bench, "commit": commit, "machine": {"kernel": platform.release(), "cpus": os.cpu_count()},
               "seed": seed, "results": results, "promises": promises}
