@@ -221,13 +221,15 @@ int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *er
     return 0;
 }
 
-/* Starts to write all memtables out, or waits until that is done. Failing costs time at the next opening. */
+/* Starts to write the large memtables out, or waits until that is done. Failing costs time at the next opening. */
 static void flush(struct ramet_kv *kv, bool wait)
 {
     rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
     rocksdb_flushoptions_set_wait(options, wait);
     for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++) {
         char *text = NULL;
+        if (!is_large((enum ramet_kv_family)i))
+            continue; /* three syncs each, and little to replay */
         rocksdb_flush_cf(kv->db, options, kv->families[i], &text);
         rocksdb_free(text);
     }
