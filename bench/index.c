@@ -7,7 +7,6 @@
 #include "tool.h"
 
 #include "base/codec.h"
-#include "base/file.h"
 
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -43,18 +42,14 @@ static void put_page(struct ramet_kv_batch *batch, uint64_t n)
 static void fill(const char *dir, uint64_t chunks)
 {
     struct ramet_kv *kv;
-    uint64_t worst = 0;
     runs(ramet_kv_open(dir, &kv, &err));
     for (uint64_t n = 0; n < chunks;) {
         struct ramet_kv_batch *batch = ramet_kv_batch_new(kv);
         for (uint64_t end = n + batch_pages; n < end && n < chunks; n++)
             put_page(batch, n);
-        uint64_t began = ramet_now_us();
         runs(ramet_kv_write(kv, batch, true, &err));
-        worst = ramet_now_us() - began > worst ? ramet_now_us() - began : worst;
         ramet_kv_batch_free(batch);
     }
-    emit_one("index.slowest_write", "us", (double)worst);
     ramet_kv_close(kv);
 }
 
