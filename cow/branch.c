@@ -47,26 +47,55 @@ void ramet_branches_free(struct ramet_branch **branches, size_t count)
     free(branches);
 }
 
-/* Keeps the list in the order of serials, oldest first. */
-static void link_branch(struct ramet_catalog *catalog, struct ramet_branch *branch)
+/* Index among the branches in name order of `name`, or where it belongs. */
+static size_t position(const struct ramet_catalog *catalog, const char *name, bool *ret_found)
 {
-    struct ramet_branch **at = &catalog->branches;
-    while (*at && (*at)->serial < branch->serial)
-        at = &(*at)->next;
-    branch->next = *at;
-    *at = branch;
+    size_t low = 0, count = catalog->branches.ids.count, high = count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (strcmp(catalog->branch_names[middle]->name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret_found = low < count && strcmp(catalog->branch_names[low]->name, name) == 0;
+    return low;
 }
 
-/* False when it was not there. */
+/* Takes over a reference. Under the lock. */
+static int link_branch(struct ramet_catalog *catalog, struct ramet_branch *branch, struct ramet_error *err)
+{
+    bool found;
+    size_t count = catalog->branches.ids.count, at = position(catalog, branch->name, &found);
+    struct ramet_branch **grown = reallocarray(catalog->branch_names, count + 1, sizeof *grown);
+    if (!grown)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", branch->name);
+    catalog->branch_names = grown;
+    int r = ramet_members_add(&catalog->branches, branch->id, branch->serial, branch, err);
+    if (r < 0)
+        return r;
+    memmove(&grown[at + 1], &grown[at], (count - at) * sizeof *grown);
+    grown[at] = branch;
+    return 0;
+}
+
+static bool is_linked(const struct ramet_catalog *catalog, const struct ramet_branch *branch)
+{
+    return ramet_members_by_id(&catalog->branches, branch->id) == branch;
+}
+
+/* False when it was not there. Under the lock. */
 static bool unlink_branch(struct ramet_catalog *catalog, struct ramet_branch *branch)
 {
-    struct ramet_branch **at = &catalog->branches;
-    while (*at && *at != branch)
-        at = &(*at)->next;
-    if (!*at)
+    bool found;
+    struct ramet_branch **names = catalog->branch_names;
+    if (!is_linked(catalog, branch))
         return false;
-    *at = branch->next;
-    branch->next = NULL;
+    size_t at = position(catalog, branch->name, &found);
+    while (names[at] != branch) /* a removal that failed on disk may leave two of one name */
+        at++;
+    ramet_members_remove(&catalog->branches, branch->id, branch->serial);
+    memmove(&names[at], &names[at + 1], (catalog->branches.ids.count - at) * sizeof *names);
     return true;
 }
 
@@ -140,7 +169,7 @@ static int decode(struct ramet_branch *branch, const void *value, size_t size, s
          ramet_reader_field(&reader, branch->last_snapshot, sizeof branch->last_snapshot);
     for (size_t i = 0; i < RAMET_BRANCH_DISKS_MAX; i++)
         branch->first_generation[i] = ramet_reader_u64(&reader);
-    if (!ok || reader.failed)
+    if (!ok || reader.failed || ramet_name_check(branch->name, "name", NULL) < 0)
         return ramet_error_set(err, RAMET_CORRUPT, "%s: its record is damaged", what);
     return 0;
 }
@@ -154,17 +183,17 @@ static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_s
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to load branches");
     atomic_init(&branch->refs, 1);
     branch->catalog = catalog;
-    snprintf(branch->id, sizeof branch->id, "%.*s", (int)key_size, (const char *)key);
-    int r = decode(branch, value, size, err);
+    int r = ramet_id_load(branch->id, key, key_size, "branch", err);
+    if (r == 0)
+        r = decode(branch, value, size, err);
     if (r == 0 && ramet_catalog_find(catalog, branch->base, &base, NULL) == 0)
         r = open_disks(branch, base, err);
     ramet_snapshot_unref(base);
-    if (r < 0) {
+    if (r == 0)
+        r = link_branch(catalog, branch, err);
+    if (r < 0)
         ramet_branch_unref(branch);
-        return r;
-    }
-    link_branch(catalog, branch);
-    return 0;
+    return r;
 }
 
 /* Removes directories no record names. */
@@ -175,11 +204,8 @@ static int remove_strays(struct ramet_catalog *catalog, struct ramet_error *err)
     if (!dir)
         return 0;
     for (struct dirent *entry; r == 0 && (entry = readdir(dir));) {
-        struct ramet_branch *b = catalog->branches;
         char path[PATH_MAX];
-        while (b && strcmp(b->id, entry->d_name) != 0)
-            b = b->next;
-        if (b || entry->d_name[0] == '.')
+        if (entry->d_name[0] == '.' || ramet_members_by_id(&catalog->branches, entry->d_name))
             continue;
         dir_of(catalog, entry->d_name, path);
         r = ramet_dir_remove(path, err);
@@ -250,10 +276,9 @@ int ramet_branches_set_aside(struct ramet_store *store, uint64_t *ret_count, str
 
 static struct ramet_branch *find_locked(struct ramet_catalog *catalog, const char *ref)
 {
-    for (struct ramet_branch *b = catalog->branches; b; b = b->next)
-        if (strcmp(b->name, ref) == 0 || strcmp(b->id, ref) == 0)
-            return b;
-    return NULL;
+    bool found;
+    size_t at = position(catalog, ref, &found);
+    return found ? catalog->branch_names[at] : ramet_members_by_id(&catalog->branches, ref);
 }
 
 int ramet_catalog_branch_find(struct ramet_catalog *catalog, const char *ref, struct ramet_branch **ret,
@@ -276,9 +301,7 @@ int ramet_catalog_branch_by_serial(struct ramet_catalog *catalog, uint64_t seria
                                    struct ramet_error *err)
 {
     pthread_mutex_lock(&catalog->lock);
-    struct ramet_branch *found = catalog->branches;
-    while (found && found->serial != serial)
-        found = found->next;
+    struct ramet_branch *found = ramet_members_by_serial(&catalog->branches, serial);
     if (found)
         atomic_fetch_add(&found->refs, 1);
     pthread_mutex_unlock(&catalog->lock);
@@ -293,18 +316,14 @@ int ramet_catalog_branches(struct ramet_catalog *catalog, struct ramet_branch **
 {
     size_t count = 0;
     pthread_mutex_lock(&catalog->lock);
-    for (struct ramet_branch *b = catalog->branches; b; b = b->next)
-        count++;
-    struct ramet_branch **all = calloc(count + 1, sizeof *all);
-    *ret_count = 0;
-    for (struct ramet_branch *b = catalog->branches; all && b; b = b->next) {
-        atomic_fetch_add(&b->refs, 1);
-        all[(*ret_count)++] = b;
-    }
+    void **all = ramet_members_list(&catalog->branches, &count);
+    for (size_t i = 0; i < count; i++)
+        atomic_fetch_add(&((struct ramet_branch *)all[i])->refs, 1);
     pthread_mutex_unlock(&catalog->lock);
     if (!all)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list branches");
-    *ret = all;
+    *ret = (struct ramet_branch **)all;
+    *ret_count = count;
     return 0;
 }
 
@@ -337,9 +356,7 @@ static int write_record(struct ramet_branch *branch, struct ramet_error *err)
     struct ramet_catalog *catalog = branch->catalog;
     pthread_mutex_lock(&catalog->record_lock);
     pthread_mutex_lock(&catalog->lock);
-    const struct ramet_branch *linked = catalog->branches;
-    while (linked && linked != branch)
-        linked = linked->next;
+    bool linked = is_linked(catalog, branch);
     pthread_mutex_unlock(&catalog->lock);
     int r = linked ? write_record_locked(branch, err) : 0;
     pthread_mutex_unlock(&catalog->record_lock);
@@ -367,15 +384,16 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", request->name);
     pthread_mutex_lock(&catalog->lock);
     bool taken = find_locked(catalog, request->name);
-    if (!taken) {
-        link_branch(catalog, branch);
+    r = taken ? ramet_error_set(err, RAMET_EXISTS, "the name \"%s\" is taken", request->name)
+              : link_branch(catalog, branch, err);
+    if (r == 0)
         atomic_fetch_add(&branch->refs, 1);
-    }
     pthread_mutex_unlock(&catalog->lock);
-    if (taken) {
+    if (taken)
+        ramet_error_hint(err, "choose another, or remove it with 'ramet rm %s'", request->name);
+    if (r < 0) {
         ramet_branch_unref(branch);
-        ramet_error_set(err, RAMET_EXISTS, "the name \"%s\" is taken", request->name);
-        return ramet_error_hint(err, "choose another, or remove it with 'ramet rm %s'", request->name);
+        return r;
     }
     r = open_disks(branch, base, err);
     if (r == 0)

@@ -31,11 +31,11 @@ static int load_serials(struct ramet_catalog *catalog, struct ramet_error *err)
 /* A rebuilt index does not know which serials were given out: at least those in use. */
 static void raise_serials(struct ramet_catalog *catalog)
 {
-    uint64_t next = atomic_load(&catalog->next_serial);
-    for (const struct ramet_snapshot *s = catalog->snapshots; s; s = s->next)
-        next = s->serial >= next ? s->serial + 1 : next;
-    for (const struct ramet_branch *b = catalog->branches; b; b = b->next)
-        next = b->serial >= next ? b->serial + 1 : next;
+    uint64_t next = atomic_load(&catalog->next_serial), serial, object;
+    for (size_t at = 0; ramet_u64map_next(&catalog->snapshots.serials, &at, &serial, &object);)
+        next = serial >= next ? serial + 1 : next;
+    for (size_t at = 0; ramet_u64map_next(&catalog->branches.serials, &at, &serial, &object);)
+        next = serial >= next ? serial + 1 : next;
     atomic_store(&catalog->next_serial, next);
 }
 
@@ -72,14 +72,14 @@ void ramet_catalog_close(struct ramet_catalog *catalog)
 {
     if (!catalog)
         return;
-    for (struct ramet_branch *b = catalog->branches, *next; b; b = next) {
-        next = b->next;
-        ramet_branch_unref(b);
-    }
-    for (struct ramet_snapshot *s = catalog->snapshots, *next; s; s = next) {
-        next = s->next;
-        ramet_snapshot_unref(s);
-    }
+    uint64_t serial, object;
+    for (size_t at = 0; ramet_u64map_next(&catalog->branches.serials, &at, &serial, &object);)
+        ramet_branch_unref((struct ramet_branch *)(uintptr_t)object);
+    for (size_t at = 0; ramet_u64map_next(&catalog->snapshots.serials, &at, &serial, &object);)
+        ramet_snapshot_unref((struct ramet_snapshot *)(uintptr_t)object);
+    ramet_members_free(&catalog->branches);
+    ramet_members_free(&catalog->snapshots);
+    free(catalog->branch_names);
     free(catalog->tags);
     free(catalog->branch_dir);
     ramet_image_set_free(catalog->images);
@@ -96,6 +96,20 @@ void ramet_id_make(char id[RAMET_CATALOG_ID_SIZE])
     uint64_t bits;
     ramet_random(&bits, sizeof bits);
     snprintf(id, RAMET_CATALOG_ID_SIZE, "%016llx", (unsigned long long)bits);
+}
+
+int ramet_id_load(char id[RAMET_CATALOG_ID_SIZE], const void *key, size_t size, const char *what,
+                  struct ramet_error *err)
+{
+    const char *text = key;
+    bool is_id = size == RAMET_CATALOG_ID_SIZE - 1;
+    for (size_t i = 0; i < size && is_id; i++)
+        is_id = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
+    if (!is_id)
+        return ramet_error_set(err, RAMET_CORRUPT, "the index holds a %s with %zu bytes in place of an id", what, size);
+    memcpy(id, text, size);
+    id[size] = '\0';
+    return 0;
 }
 
 void ramet_disk_name(char name[RAMET_DISK_NAME_SIZE], size_t index)

@@ -47,9 +47,7 @@ struct ramet_snapshot {
     _Atomic uint64_t stored_bytes; /* frames its commit added */
     _Atomic bool durable;
     _Atomic bool removed;
-    /* The catalog's: */
     struct ramet_catalog *catalog;
-    struct ramet_snapshot *next; /* oldest first; catalog lock */
 };
 
 /* A branch: the disks and the record of one sandbox. */
@@ -69,7 +67,6 @@ struct ramet_branch {
     char last_snapshot[RAMET_CATALOG_ID_SIZE];         /* newest durable snapshot to restore it from */
     uint64_t first_generation[RAMET_BRANCH_DISKS_MAX]; /* of each disk over `base` */
     struct ramet_catalog *catalog;
-    struct ramet_branch *next;
 };
 
 int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, struct ramet_error *err);

@@ -4,6 +4,7 @@
 #define RAMET_COW_CATALOG_PRIVATE_H
 
 #include "catalog.h"
+#include "members.h"
 
 #include <pthread.h>
 
@@ -15,15 +16,20 @@ struct ramet_catalog {
     pthread_mutex_t
         record_lock;      /* taken before lock: orders the writes of branch records, so none outlives its branch */
     pthread_mutex_t lock; /* guards all below */
-    struct ramet_snapshot *snapshots, *snapshots_last; /* oldest first */
-    struct ramet_branch *branches;                     /* oldest first */
-    struct ramet_tag *tags;                            /* in name order; owned */
+    struct ramet_members snapshots, branches; /* each object holds a reference */
+    struct ramet_branch **branch_names;       /* the branches in name order; owned */
+    struct ramet_tag *tags;                   /* in name order; owned */
     size_t tag_count;
 };
 
 /* catalog.c */
 /* Records in `batch` which serials were given out, so that none is given out again after a restart. */
 void ramet_serials_put(struct ramet_catalog *catalog, struct ramet_kv_batch *batch);
+
+/* Takes the key of a record as an id, which becomes part of paths; -CORRUPT when it is none. `what` is for the message.
+ */
+int ramet_id_load(char id[RAMET_CATALOG_ID_SIZE], const void *key, size_t size, const char *what,
+                  struct ramet_error *err);
 
 /* snapshot.c */
 int ramet_snapshots_load(struct ramet_catalog *catalog, struct ramet_error *err);

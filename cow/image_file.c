@@ -66,8 +66,8 @@ int ramet_image_put_file(struct ramet_store *store, struct ramet_ingest *ingest,
 /* --- to a file --- */
 
 /*
- * Large images are written past the page cache where the file system can: copying into it costs as much as decompressing,
- * and nobody else would find room there. Two threads a CPU then, since half of them wait for the disk.
+ * Large images are written past the page cache where the file system can: copying into it costs as much as
+ * decompressing, and nobody else would find room there. Two threads a CPU then, since half of them wait for the disk.
  */
 enum { step_pages = 512, threads_max = 16, direct_min_bytes = 64 << 20 };
 

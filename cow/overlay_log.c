@@ -97,6 +97,15 @@ static void acknowledge(int fd, const char *name, uint64_t end)
         ramet_file_write(fd, name, buf.data, buf.size, end, NULL);
 }
 
+/* Drops what a torn record left behind `end`: past the next one it must not look like another. */
+static int cut(int fd, const char *name, uint64_t end, struct ramet_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || ((uint64_t)st.st_size > end + RAMET_RECORD_HEADER && ftruncate(fd, (off_t)end) < 0))
+        return ramet_error_os(err, errno, "cannot cut %s", name);
+    return 0;
+}
+
 int ramet_overlay_log_append(int fd, const char *name, uint64_t page_count, const uint64_t *fresh, uint64_t *end,
                              struct ramet_error *err)
 {
@@ -104,6 +113,8 @@ int ramet_overlay_log_append(int fd, const char *name, uint64_t page_count, cons
     ramet_record_begin(&buf);
     encode_runs(&buf, page_count, fresh);
     int r = ramet_record_end(&buf, magic, version, err);
+    if (r == 0)
+        r = cut(fd, name, *end, err);
     if (r == 0)
         r = ramet_file_write(fd, name, buf.data, buf.size, *end, err);
     if (r == 0)

@@ -140,33 +140,6 @@ static int decode(struct ramet_reader *reader, struct ramet_snapshot *snapshot, 
     return r;
 }
 
-/* Appends to the catalog's list, which takes over the reference. Under the lock. */
-static void link_snapshot(struct ramet_catalog *catalog, struct ramet_snapshot *snapshot)
-{
-    *(catalog->snapshots_last ? &catalog->snapshots_last->next : &catalog->snapshots) = snapshot;
-    catalog->snapshots_last = snapshot;
-}
-
-static void unlink_snapshot(struct ramet_catalog *catalog, struct ramet_snapshot *snapshot)
-{
-    struct ramet_snapshot *previous = NULL;
-    for (struct ramet_snapshot *s = catalog->snapshots; s; previous = s, s = s->next) {
-        if (s != snapshot)
-            continue;
-        *(previous ? &previous->next : &catalog->snapshots) = s->next;
-        if (catalog->snapshots_last == s)
-            catalog->snapshots_last = previous;
-        s->next = NULL;
-        return;
-    }
-}
-
-static int compare_serial(const void *a, const void *b)
-{
-    uint64_t x = (*(struct ramet_snapshot *const *)a)->serial, y = (*(struct ramet_snapshot *const *)b)->serial;
-    return (x > y) - (x < y);
-}
-
 static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_size, const void *value, size_t size,
                     struct ramet_snapshot **ret, struct ramet_error *err)
 {
@@ -176,7 +149,8 @@ static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_s
     int r = ramet_snapshot_new(catalog, ret, err);
     if (r < 0)
         return r;
-    snprintf((*ret)->id, sizeof(*ret)->id, "%.*s", (int)key_size, (const char *)key);
+    if ((r = ramet_id_load((*ret)->id, key, key_size, "snapshot", err)) < 0)
+        return r;
     snprintf(what, sizeof what, "snapshot %s", (*ret)->id);
     r = ramet_record_open(value, size, magic, version, what, &reader, &found, err);
     if (r == 0)
@@ -188,38 +162,21 @@ static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_s
 int ramet_snapshots_load(struct ramet_catalog *catalog, struct ramet_error *err)
 {
     struct ramet_kv_iter *iter = ramet_kv_iter_new(ramet_store_kv(catalog->store), RAMET_KV_SNAPSHOTS, NULL, 0);
-    struct ramet_snapshot **all = NULL;
-    size_t count = 0, capacity = 0, key_size, value_size;
+    size_t key_size, value_size;
     const void *key, *value;
     int r = iter ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to load snapshots");
     while (r == 0 && ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size)) {
-        if (count == capacity) {
-            capacity = capacity ? capacity * 2 : 64;
-            struct ramet_snapshot **grown = reallocarray(all, capacity, sizeof *grown);
-            if (!grown) {
-                r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory to load snapshots");
-                break;
-            }
-            all = grown;
-        }
         struct ramet_snapshot *snapshot = NULL;
         r = load_one(catalog, key, key_size, value, value_size, &snapshot, err);
-        if (snapshot)
-            all[count++] = snapshot;
+        if (r == 0)
+            r = ramet_members_add(&catalog->snapshots, snapshot->id, snapshot->serial, snapshot, err);
+        if (r < 0)
+            ramet_snapshot_unref(snapshot);
     }
     if (r == 0)
         r = ramet_kv_iter_status(iter, err);
     ramet_kv_iter_free(iter);
-    if (r < 0) {
-        ramet_snapshots_free(all, count);
-        return r;
-    }
-    if (count)
-        qsort(all, count, sizeof *all, compare_serial);
-    for (size_t i = 0; i < count; i++)
-        link_snapshot(catalog, all[i]);
-    free(all);
-    return 0;
+    return r;
 }
 
 /* --- the catalog's side --- */
@@ -231,9 +188,11 @@ int ramet_catalog_add(struct ramet_catalog *catalog, struct ramet_snapshot *snap
     if (r < 0)
         return r;
     pthread_mutex_lock(&catalog->lock);
-    r = tag ? ramet_tag_set(catalog, tag, snapshot->id, err) : 0;
+    r = ramet_members_add(&catalog->snapshots, snapshot->id, snapshot->serial, snapshot, err);
+    if (r == 0 && tag && (r = ramet_tag_set(catalog, tag, snapshot->id, err)) < 0)
+        ramet_members_remove(&catalog->snapshots, snapshot->id, snapshot->serial);
     if (r == 0)
-        link_snapshot(catalog, ramet_snapshot_ref(snapshot));
+        ramet_snapshot_ref(snapshot);
     pthread_mutex_unlock(&catalog->lock);
     return r;
 }
@@ -280,7 +239,7 @@ int ramet_catalog_remove(struct ramet_catalog *catalog, struct ramet_snapshot *s
     pthread_mutex_lock(&catalog->lock);
     bool first = !atomic_exchange(&snapshot->removed, true);
     if (first) {
-        unlink_snapshot(catalog, snapshot);
+        ramet_members_remove(&catalog->snapshots, snapshot->id, snapshot->serial);
         ramet_tags_drop(catalog, snapshot->id, batch);
     }
     pthread_mutex_unlock(&catalog->lock);
@@ -297,13 +256,11 @@ int ramet_catalog_find(struct ramet_catalog *catalog, const char *ref, struct ra
                        struct ramet_error *err)
 {
     char id[RAMET_CATALOG_ID_SIZE];
-    struct ramet_snapshot *found = NULL;
-    snprintf(id, sizeof id, "%s", ref);
     pthread_mutex_lock(&catalog->lock);
-    bool named = ramet_tag_resolve(catalog, ref, id) || strlen(ref) == RAMET_CATALOG_ID_SIZE - 1;
-    for (struct ramet_snapshot *s = named ? catalog->snapshots : NULL; s && !found; s = s->next)
-        if (strcmp(s->id, id) == 0)
-            found = ramet_snapshot_ref(s);
+    bool tagged = ramet_tag_resolve(catalog, ref, id);
+    struct ramet_snapshot *found = ramet_members_by_id(&catalog->snapshots, tagged ? id : ref);
+    if (found)
+        ramet_snapshot_ref(found);
     pthread_mutex_unlock(&catalog->lock);
     if (!found) {
         ramet_error_set(err, RAMET_NOT_FOUND, "snapshot \"%s\" not found", ref);
@@ -316,11 +273,10 @@ int ramet_catalog_find(struct ramet_catalog *catalog, const char *ref, struct ra
 int ramet_catalog_snapshot_by_serial(struct ramet_catalog *catalog, uint64_t serial, struct ramet_snapshot **ret,
                                      struct ramet_error *err)
 {
-    struct ramet_snapshot *found = NULL;
     pthread_mutex_lock(&catalog->lock);
-    for (struct ramet_snapshot *s = catalog->snapshots; s && !found; s = s->next)
-        if (s->serial == serial)
-            found = ramet_snapshot_ref(s);
+    struct ramet_snapshot *found = ramet_members_by_serial(&catalog->snapshots, serial);
+    if (found)
+        ramet_snapshot_ref(found);
     pthread_mutex_unlock(&catalog->lock);
     if (!found)
         return ramet_error_set(err, RAMET_NOT_FOUND, "no snapshot has serial %llu", (unsigned long long)serial);
@@ -333,15 +289,13 @@ int ramet_catalog_snapshots(struct ramet_catalog *catalog, struct ramet_snapshot
 {
     size_t count = 0;
     pthread_mutex_lock(&catalog->lock);
-    for (struct ramet_snapshot *s = catalog->snapshots; s; s = s->next)
-        count++;
-    struct ramet_snapshot **all = calloc(count + 1, sizeof *all);
-    *ret_count = 0;
-    for (struct ramet_snapshot *s = catalog->snapshots; all && s; s = s->next)
-        all[(*ret_count)++] = ramet_snapshot_ref(s);
+    void **all = ramet_members_list(&catalog->snapshots, &count);
+    for (size_t i = 0; i < count; i++)
+        ramet_snapshot_ref(all[i]);
     pthread_mutex_unlock(&catalog->lock);
     if (!all)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list snapshots");
-    *ret = all;
+    *ret = (struct ramet_snapshot **)all;
+    *ret_count = count;
     return 0;
 }

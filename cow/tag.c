@@ -70,14 +70,6 @@ void ramet_tags_put(struct ramet_catalog *catalog, const char *snapshot_id, stru
     pthread_mutex_unlock(&catalog->lock);
 }
 
-static bool snapshot_loaded(const struct ramet_catalog *catalog, const char *id)
-{
-    for (const struct ramet_snapshot *s = catalog->snapshots; s; s = s->next)
-        if (strcmp(s->id, id) == 0)
-            return true;
-    return false;
-}
-
 int ramet_tags_load(struct ramet_catalog *catalog, struct ramet_error *err)
 {
     struct ramet_kv_iter *iter = ramet_kv_iter_new(ramet_store_kv(catalog->store), RAMET_KV_REFS, NULL, 0);
@@ -86,12 +78,14 @@ int ramet_tags_load(struct ramet_catalog *catalog, struct ramet_error *err)
     int r = iter ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to load tags");
     while (r == 0 && ramet_kv_iter_next(iter, &key, &key_size, &value, &value_size)) {
         char name[RAMET_CATALOG_NAME_SIZE], id[RAMET_CATALOG_ID_SIZE];
-        if (key_size >= sizeof name || value_size >= sizeof id)
-            continue;
-        snprintf(name, sizeof name, "%.*s", (int)key_size, (const char *)key);
-        snprintf(id, sizeof id, "%.*s", (int)value_size, (const char *)value);
+        r = ramet_id_load(id, value, value_size, "tag", err);
+        snprintf(name, sizeof name, "%.*s", key_size < sizeof name ? (int)key_size : 0, (const char *)key);
+        if (r == 0 && (strlen(name) != key_size || ramet_name_check(name, "tag", NULL) < 0))
+            r = ramet_error_set(err, RAMET_CORRUPT, "the index holds a tag of %zu bytes that is none", key_size);
+        if (r < 0)
+            break;
         /* A tag may have been written before its snapshot became durable, which it then never did. */
-        if (snapshot_loaded(catalog, id))
+        if (ramet_members_by_id(&catalog->snapshots, id))
             r = ramet_tag_set(catalog, name, id, err);
     }
     if (r == 0)

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { place_at_bytes = 4 << 20, wait_at_bytes = 32 << 20, place_batch = 128, index_write_at = 1 << 17 };
+enum { place_at_bytes = 4 << 20, wait_at_bytes = 32 << 20, place_batch = 128, index_write_at = 1 << 16 };
 
 static void pending_free(struct ramet_pending *frame)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Garbage collection: mark what is reachable, free the rest, while everything else
- * goes on. One mark word a frame: 0.5 MiB of memory for a million pages.
+ * goes on. One mark word a frame: 1 MiB of memory for a million pages.
  *
  * Why nothing in use is freed:
  *   - frames numbered at or above `limit`, taken at the start, are never touched;

@@ -113,7 +113,7 @@ static void set_table(const struct ramet_kv *kv, enum ramet_kv_family family, ro
     rocksdb_block_based_options_destroy(table);
 }
 
-static rocksdb_options_t *family_options(const struct ramet_kv *kv, enum ramet_kv_family family)
+static rocksdb_options_t *family_options(const struct ramet_kv *kv, enum ramet_kv_family family, rocksdb_env_t *env)
 {
     rocksdb_options_t *options = rocksdb_options_create();
     set_table(kv, family, options);
@@ -131,6 +131,7 @@ static rocksdb_options_t *family_options(const struct ramet_kv *kv, enum ramet_k
     rocksdb_options_set_create_if_missing(options, 1);
     rocksdb_options_set_create_missing_column_families(options, 1);
     rocksdb_options_set_paranoid_checks(options, 1);
+    rocksdb_options_set_env(options, env);
     rocksdb_options_set_wal_recovery_mode(options, rocksdb_point_in_time_recovery); /* and see check_witness */
     rocksdb_options_set_max_background_jobs(options, 2);
     rocksdb_options_set_max_open_files(options, 256);
@@ -197,13 +198,16 @@ int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *er
     rocksdb_readoptions_set_ignore_range_deletions(kv->walk, 1);
     const rocksdb_options_t *options[RAMET_KV_FAMILY_COUNT];
     rocksdb_options_t *owned[RAMET_KV_FAMILY_COUNT];
+    rocksdb_env_t *env = rocksdb_create_default_env(); /* the process's own, which is never freed */
+    rocksdb_env_lower_thread_pool_cpu_priority(env);   /* compactions give way to readers */
     for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++)
-        options[i] = owned[i] = family_options(kv, (enum ramet_kv_family)i);
+        options[i] = owned[i] = family_options(kv, (enum ramet_kv_family)i, env);
     char *text = NULL;
     kv->db = rocksdb_open_column_families(owned[0], dir, RAMET_KV_FAMILY_COUNT, (const char *const *)family_names,
                                           options, kv->families, &text);
     for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++)
         rocksdb_options_destroy(owned[i]);
+    rocksdb_env_destroy(env);
     if (text) {
         kv->db = NULL;
         ramet_kv_close(kv);
@@ -220,13 +224,15 @@ int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *er
     return 0;
 }
 
-/* Starts to write all memtables out, or waits until that is done. Failing costs time at the next opening. */
+/* Starts to write the large memtables out, or waits until that is done. Failing costs time at the next opening. */
 static void flush(struct ramet_kv *kv, bool wait)
 {
     rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
     rocksdb_flushoptions_set_wait(options, wait);
     for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++) {
         char *text = NULL;
+        if (!is_large((enum ramet_kv_family)i))
+            continue; /* three syncs each, and little to replay */
         rocksdb_flush_cf(kv->db, options, kv->families[i], &text);
         rocksdb_free(text);
     }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Recompression: frames stored in haste are compressed anew with a level nobody would
- * wait for. gc_lock is held for a batch at a time, so that a collection waits for one
- * batch at most; commit_lock only while a batch is published. Frames done are marked
- * cold, which is all the progress there is to remember.
+ * wait for, under no lock. gc_lock and commit_lock are held only while a batch is
+ * published, and what a collection moved or freed meanwhile is passed over. Frames done
+ * are marked cold, which is all the progress there is to remember.
  */
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -80,18 +80,30 @@ static int prepare(struct ramet_store *store, struct batch *batch, const struct 
     return r;
 }
 
-/* One batch under gc_lock. */
+/* What was collected or moved while it was compressed is left as it is now. Under gc_lock. */
+static void recheck(struct ramet_store *store, struct batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        struct ramet_rewrite *item = &batch->items[i];
+        struct ramet_place_record now;
+        if (ramet_store_place(store, item->number, &now, NULL) < 0 || now.slots != item->keep ||
+            now.place.pack != item->record.place.pack || now.place.offset != item->record.place.offset)
+            item->failed = true;
+    }
+}
+
 static int run_batch(struct ramet_store *store, struct batch *batch, const struct ramet_recompress_options *options,
                      struct ramet_recompress_result *result, struct ramet_error *err)
 {
     uint64_t before = 0, after = 0;
-    pthread_mutex_lock(&store->gc_lock);
     batch->count = 0;
     int r = ramet_frames_walk(store, batch->next, gather, batch, err);
     for (size_t i = 0; i < batch->count; i++)
         before += batch->items[i].record.place.size;
     if (r == 0 && batch->count)
         r = prepare(store, batch, options, err);
+    pthread_mutex_lock(&store->gc_lock);
+    recheck(store, batch);
     for (size_t i = 0; i < batch->count && r == 0; i++)
         after += batch->items[i].failed ? batch->items[i].record.place.size : batch->items[i].size;
     if (r == 0 && batch->count)
@@ -124,12 +136,14 @@ int ramet_store_recompress(struct ramet_store *store, const struct ramet_recompr
     if (r == 0 && current)
         ramet_packs_rotate(store->packs, current);
     pthread_mutex_unlock(&store->commit_lock);
+    bool stopped = false;
     do {
         if (r == 0)
             r = run_batch(store, batch, options, &result, err);
-    } while (r == 0 && batch->count == batch_frames && !(options->stop && options->stop(options->ctx)));
+        stopped = options->stop && options->stop(options->ctx);
+    } while (r == 0 && batch->count == batch_frames && !stopped);
     free(batch);
-    if (r == 0) {
+    if (r == 0 && !stopped) {
         pthread_mutex_lock(&store->gc_lock);
         r = ramet_compact(store, &compacted, err);
         pthread_mutex_unlock(&store->gc_lock);

@@ -18,12 +18,20 @@ static int encode_anew(struct ramet_rewrite *item, const uint8_t *old, uint64_t 
     kept = ramet_frame_trim(frame, item->keep & frame->slots);
     if (!kept)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to rewrite a frame");
-    int level = item->level ? item->level : frame->flags & RAMET_FRAME_COLD ? 3 : 0;
-    kept->flags |= item->level ? RAMET_FRAME_COLD : 0;
+    bool cold = item->level || item->record.flags & RAMET_FRAME_COLD;
+    int level = item->level ? item->level : cold ? 3 : 0;
+    kept->flags |= cold ? RAMET_FRAME_COLD : 0;
     item->size = ramet_frame_encode(kept, level, key, item->bytes);
     item->record.slots = kept->slots;
     item->record.flags = kept->flags;
     return 0;
+}
+
+/* As it is; a damaged record stays damaged and is found by its checksum when it is read. */
+static void copy_record(struct ramet_rewrite *item, const uint8_t *old)
+{
+    item->size = item->record.place.size;
+    memcpy(item->bytes, old, item->size);
 }
 
 static int prepare_one(struct ramet_store *store, struct ramet_rewrite *item, struct ramet_error *err)
@@ -33,14 +41,14 @@ static int prepare_one(struct ramet_store *store, struct ramet_rewrite *item, st
     item->bytes = r == 0 ? malloc(RAMET_FRAME_RECORD_MAX) : NULL;
     if (r == 0 && !item->bytes)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to rewrite a frame");
-    if (r == 0 && !item->level && item->keep == item->record.slots) {
-        /* As it is; a damaged record stays damaged and is found by its checksum when it is read. */
-        item->size = item->record.place.size;
-        memcpy(item->bytes, old, item->size);
-        return 0;
-    }
-    if (r == 0)
+    bool whole = item->keep == item->record.slots;
+    if (r == 0 && !item->level && whole)
+        copy_record(item, old);
+    else if (r == 0)
         r = encode_anew(item, old, ramet_packs_key(store->packs), err);
+    /* No better than it was: moved all the same, so that it is not tried again. */
+    if (r == 0 && item->level && whole && item->size >= item->record.place.size)
+        copy_record(item, old);
     item->failed = r == -RAMET_CORRUPT || r == -RAMET_NOT_FOUND || r == -RAMET_IO;
     return item->failed ? 0 : r;
 }

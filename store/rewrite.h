@@ -3,7 +3,8 @@
  * Rewriting frames: to another pack, with fewer slots, or compressed better. Chunk
  * numbers do not change. What collection, compaction and recompression share.
  *
- * Only under gc_lock, so that nothing else moves frames. Readers and ingests go on.
+ * Committing is for the holder of gc_lock, so that nothing else moves frames. What was prepared without it must be
+ * compared with the frames table again before. Readers and ingests go on.
  */
 #ifndef RAMET_STORE_REWRITE_H
 #define RAMET_STORE_REWRITE_H

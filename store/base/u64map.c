@@ -84,3 +84,14 @@ void ramet_u64map_remove(struct ramet_u64map *map, uint64_t key)
         gap = i;
     }
 }
+
+bool ramet_u64map_next(const struct ramet_u64map *map, size_t *at, uint64_t *ret_key, uint64_t *ret_value)
+{
+    while (*at < map->capacity && !map->entries[*at].used)
+        ++*at;
+    if (*at == map->capacity)
+        return false;
+    *ret_key = map->entries[*at].key;
+    *ret_value = map->entries[(*at)++].value;
+    return true;
+}

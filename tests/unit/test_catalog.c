@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The catalog with many members: each is found by every name it has, lists are oldest first, removed ones are gone. */
+#include "testing.h"
+
+#include "catalog.h"
+#include "members.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct ramet_error err;
+
+struct thing {
+    char id[RAMET_CATALOG_ID_SIZE];
+    uint64_t serial;
+    bool in;
+};
+
+/* Random additions and removals against an array. */
+static void members_equal_their_model(void **state)
+{
+    (void)state;
+    enum { count = 500, rounds = 20000 };
+    struct thing *things = calloc(count, sizeof *things);
+    struct ramet_members members = {0};
+    for (uint64_t i = 0; i < count; i++) {
+        ramet_id_make(things[i].id);
+        things[i].serial = i * i + 1; /* not in a row */
+    }
+    for (int round = 0; round < rounds; round++) {
+        struct thing *t = &things[test_below(count)];
+        assert_ptr_equal(ramet_members_by_id(&members, t->id), t->in ? t : NULL);
+        assert_ptr_equal(ramet_members_by_serial(&members, t->serial), t->in ? t : NULL);
+        if (t->in)
+            ramet_members_remove(&members, t->id, t->serial);
+        else
+            check_ok(ramet_members_add(&members, t->id, t->serial, t, &err));
+        t->in = !t->in;
+    }
+    size_t listed, at = 0;
+    void **all = ramet_members_list(&members, &listed);
+    for (size_t i = 0; i < count; i++)
+        if (things[i].in)
+            assert_ptr_equal(all[at++], &things[i]);
+    assert_int_equal(listed, at);
+    check_fails(ramet_members_add(&members, "0123", 7, things, &err), RAMET_CORRUPT);
+    check_fails(ramet_members_add(&members, ((struct thing *)all[0])->id, 1 << 30, things, &err), RAMET_CORRUPT);
+    free(all);
+    ramet_members_free(&members);
+    free(things);
+}
+
+enum { many = 400 };
+
+/* Which of snapshot i and branch i are kept. */
+static bool kept(unsigned i) { return i % 3 != 1; }
+
+static void expect_all(struct ramet_catalog *catalog, char ids[many][RAMET_CATALOG_ID_SIZE])
+{
+    struct ramet_snapshot **snapshots, *snapshot;
+    struct ramet_branch **branches, *branch;
+    size_t snapshot_count, branch_count, at = 0;
+    check_ok(ramet_catalog_snapshots(catalog, &snapshots, &snapshot_count, &err));
+    check_ok(ramet_catalog_branches(catalog, &branches, &branch_count, &err));
+    for (unsigned i = 0; i < many; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "t%u", i);
+        if (!kept(i)) {
+            check_fails(ramet_catalog_find(catalog, ids[i], &snapshot, &err), RAMET_NOT_FOUND);
+            check_fails(ramet_catalog_find(catalog, name, &snapshot, &err), RAMET_NOT_FOUND);
+            check_fails(ramet_catalog_branch_find(catalog, name, &branch, &err), RAMET_NOT_FOUND);
+            continue;
+        }
+        const char *refs[] = {ids[i], name};
+        for (int by = 0; by < 2; by++) {
+            check_ok(ramet_catalog_find(catalog, refs[by], &snapshot, &err));
+            assert_ptr_equal(snapshot, snapshots[at]);
+            ramet_snapshot_unref(snapshot);
+        }
+        check_ok(ramet_catalog_branch_find(catalog, name, &branch, &err));
+        assert_ptr_equal(branch, branches[at]);
+        ramet_branch_unref(branch);
+        check_ok(ramet_catalog_branch_by_serial(catalog, branch->serial, &branch, &err));
+        assert_string_equal(branch->name, name);
+        ramet_branch_unref(branch);
+        at++;
+    }
+    assert_int_equal(snapshot_count, at);
+    assert_int_equal(branch_count, at);
+    ramet_snapshots_free(snapshots, snapshot_count);
+    ramet_branches_free(branches, branch_count);
+}
+
+static void make(struct ramet_catalog *catalog, unsigned i, char id[RAMET_CATALOG_ID_SIZE])
+{
+    struct ramet_snapshot *snapshot;
+    struct ramet_branch *branch;
+    char name[32];
+    snprintf(name, sizeof name, "t%u", i);
+    check_ok(ramet_snapshot_new(catalog, &snapshot, &err));
+    check_ok(ramet_catalog_add(catalog, snapshot, name, &err));
+    check_ok(ramet_catalog_commit(catalog, snapshot, &err));
+    struct ramet_branch_request request = {.name = name};
+    check_ok(ramet_catalog_branch_new(catalog, &request, snapshot, &branch, &err));
+    strcpy(id, snapshot->id);
+    if (!kept(i)) {
+        check_ok(ramet_catalog_branch_remove(catalog, branch, &err));
+        check_ok(ramet_catalog_remove(catalog, snapshot, &err));
+    }
+    ramet_branch_unref(branch);
+    ramet_snapshot_unref(snapshot);
+}
+
+static void many_are_found_and_listed_in_order(void **state)
+{
+    (void)state;
+    static char ids[many][RAMET_CATALOG_ID_SIZE];
+    char dir[64];
+    struct ramet_store *store;
+    struct ramet_catalog *catalog;
+    test_dir_make(dir);
+    for (int opening = 0; opening < 2; opening++) {
+        check_ok(ramet_store_open(dir, NULL, &store, &err));
+        check_ok(ramet_catalog_open(store, &catalog, &err));
+        for (unsigned i = 0; opening == 0 && i < many; i++)
+            make(catalog, i, ids[i]);
+        expect_all(catalog, ids);
+        ramet_catalog_close(catalog);
+        ramet_store_close(store);
+    }
+    test_dir_remove(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(members_equal_their_model),
+        cmocka_unit_test(many_are_found_and_listed_in_order),
+    };
+    return cmocka_run_group_tests_name("catalog", tests, NULL, NULL);
+}
