@@ -35,6 +35,7 @@ enum {
     write_buffer_bytes = 8 << 20,
     log_bytes = 16 << 20,
     large_batch_bytes = 4 << 20,
+    flush_at_close_bytes = 1 << 20, /* a flush is three syncs a family: less is replayed faster */
     get_many_max = 512,
 };
 
@@ -45,6 +46,7 @@ struct ramet_kv {
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read, *walk;
     struct ramet_witness *witness;
+    _Atomic uint64_t written;  /* bytes of batches since it was opened */
     _Atomic bool write_failed; /* whether the batch is there is not known, and RocksDB may abort on another */
     _Atomic uint64_t marks;    /* batches marked so far */
 };
@@ -224,15 +226,13 @@ int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *er
     return 0;
 }
 
-/* Starts to write the large memtables out, or waits until that is done. Failing costs time at the next opening. */
+/* Starts to write all memtables out, or waits until that is done. Failing costs time at the next opening. */
 static void flush(struct ramet_kv *kv, bool wait)
 {
     rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
     rocksdb_flushoptions_set_wait(options, wait);
     for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++) {
         char *text = NULL;
-        if (!is_large((enum ramet_kv_family)i))
-            continue; /* three syncs each, and little to replay */
         rocksdb_flush_cf(kv->db, options, kv->families[i], &text);
         rocksdb_free(text);
     }
@@ -244,7 +244,8 @@ void ramet_kv_close(struct ramet_kv *kv)
     if (!kv)
         return;
     if (kv->db) {
-        flush(kv, true);
+        if (atomic_load(&kv->written) >= flush_at_close_bytes)
+            flush(kv, true);
         for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++)
             rocksdb_column_family_handle_destroy(kv->families[i]);
         rocksdb_close(kv->db);
@@ -418,6 +419,7 @@ int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync,
     if (sync)
         ramet_witness_raise(kv->witness, reached);
     rocksdb_writebatch_data(batch->batch, &size);
+    atomic_fetch_add(&kv->written, size);
     rocksdb_writebatch_clear(batch->batch);
     batch->journal.size = 0;
     if (size >= large_batch_bytes)
