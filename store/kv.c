@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/codec.h"
 #include "journal.h"
+#include "manifest.h"
 #include "tables.h"
 #include "witness.h"
 
@@ -48,14 +49,7 @@ struct ramet_kv {
     struct ramet_witness *witness;
     _Atomic uint64_t written;  /* bytes of batches since it was opened */
     _Atomic bool write_failed; /* whether the batch is there is not known, and RocksDB may abort on another */
-    _Atomic uint64_t marks;    /* batches marked so far */
 };
-
-/*
- * Every batch leaves its number under this key in every family. One whose newest table went missing (the manifest,
- * cut short, does not name it) shows an older number than the rest.
- */
-static const char mark_key[1] = {0};
 
 struct index_put {
     uint64_t key;
@@ -160,30 +154,11 @@ static int check_witness(struct ramet_kv *kv, struct ramet_error *err)
     return ramet_error_hint(err, rebuild_hint);
 }
 
-static int check_marks(struct ramet_kv *kv, struct ramet_error *err)
-{
-    uint64_t first = 0;
-    for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++) {
-        _autofree_ void *value = NULL;
-        size_t size;
-        int r = ramet_kv_get(kv, (enum ramet_kv_family)i, mark_key, sizeof mark_key, &value, &size, err);
-        if (r < 0 && r != -RAMET_NOT_FOUND)
-            return r;
-        uint64_t mark = r == 0 && size == 8 ? ramet_get_le64(value) : 0;
-        first = i == 0 ? mark : first;
-        if (mark == first)
-            continue;
-        ramet_error_set(err, RAMET_CORRUPT, "the index %s lost a table: family %s ends at batch %llu, %s at %llu",
-                        kv->dir, family_names[i], (unsigned long long)mark, family_names[0], (unsigned long long)first);
-        return ramet_error_hint(err, rebuild_hint);
-    }
-    atomic_store(&kv->marks, first);
-    return 0;
-}
-
 int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *err)
 {
-    int r = ramet_tables_check(dir, err);
+    int r = ramet_manifest_check(dir, err);
+    if (r == 0)
+        r = ramet_tables_check(dir, err);
     if (r < 0)
         return ramet_error_hint(err, rebuild_hint);
     struct ramet_kv *kv = calloc(1, sizeof *kv);
@@ -216,8 +191,6 @@ int ramet_kv_open(const char *dir, struct ramet_kv **ret, struct ramet_error *er
         return fail(text, "cannot open the index", err);
     }
     r = check_witness(kv, err);
-    if (r == 0)
-        r = check_marks(kv, err);
     if (r < 0) {
         ramet_kv_close(kv);
         return r;
@@ -388,15 +361,6 @@ int ramet_kv_writable(const struct ramet_kv *kv, struct ramet_error *err)
     return -RAMET_IO;
 }
 
-static void add_marks(struct ramet_kv *kv, struct ramet_kv_batch *batch)
-{
-    uint8_t value[8];
-    ramet_put_le64(value, atomic_fetch_add(&kv->marks, 1) + 1);
-    for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++)
-        rocksdb_writebatch_put_cf(batch->batch, kv->families[i], mark_key, sizeof mark_key, (const char *)value,
-                                  sizeof value);
-}
-
 int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync, struct ramet_error *err)
 {
     char *text = NULL;
@@ -405,7 +369,6 @@ int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync,
     if (r < 0)
         return r;
     add_index_puts(batch);
-    add_marks(kv, batch);
     /* Others may write between: this batch ends here or later, and its sync covers all before it. */
     uint64_t reached = rocksdb_get_latest_sequence_number(kv->db) + (uint64_t)rocksdb_writebatch_count(batch->batch);
     rocksdb_writeoptions_t *options = rocksdb_writeoptions_create();
@@ -444,14 +407,12 @@ struct ramet_kv_iter *ramet_kv_iter_new(struct ramet_kv *kv, enum ramet_kv_famil
 bool ramet_kv_iter_next(struct ramet_kv_iter *iter, const void **ret_key, size_t *ret_key_size, const void **ret_value,
                         size_t *ret_value_size)
 {
-    do {
-        if (iter->started)
-            rocksdb_iter_next(iter->it);
-        iter->started = true;
-        if (!rocksdb_iter_valid(iter->it))
-            return false;
-        *ret_key = rocksdb_iter_key(iter->it, ret_key_size);
-    } while (*ret_key_size == sizeof mark_key && *(const char *)*ret_key == mark_key[0]);
+    if (iter->started)
+        rocksdb_iter_next(iter->it);
+    iter->started = true;
+    if (!rocksdb_iter_valid(iter->it))
+        return false;
+    *ret_key = rocksdb_iter_key(iter->it, ret_key_size);
     *ret_value = rocksdb_iter_value(iter->it, ret_value_size);
     return true;
 }
