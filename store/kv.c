@@ -36,7 +36,6 @@ enum {
     write_buffer_bytes = 8 << 20,
     log_bytes = 16 << 20,
     large_batch_bytes = 4 << 20,
-    flush_at_close_bytes = 1 << 20, /* a flush is three syncs a family: less is replayed faster */
     get_many_max = 512,
 };
 
@@ -47,7 +46,6 @@ struct ramet_kv {
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read, *walk;
     struct ramet_witness *witness;
-    _Atomic uint64_t written;  /* bytes of batches since it was opened */
     _Atomic bool write_failed; /* whether the batch is there is not known, and RocksDB may abort on another */
 };
 
@@ -217,8 +215,7 @@ void ramet_kv_close(struct ramet_kv *kv)
     if (!kv)
         return;
     if (kv->db) {
-        if (atomic_load(&kv->written) >= flush_at_close_bytes)
-            flush(kv, true);
+        flush(kv, true);
         for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++)
             rocksdb_column_family_handle_destroy(kv->families[i]);
         rocksdb_close(kv->db);
@@ -382,7 +379,6 @@ int ramet_kv_write(struct ramet_kv *kv, struct ramet_kv_batch *batch, bool sync,
     if (sync)
         ramet_witness_raise(kv->witness, reached);
     rocksdb_writebatch_data(batch->batch, &size);
-    atomic_fetch_add(&kv->written, size);
     rocksdb_writebatch_clear(batch->batch);
     batch->journal.size = 0;
     if (size >= large_batch_bytes)
