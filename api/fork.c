@@ -104,36 +104,6 @@ static int memory_image(struct ramet_sandbox *sandbox, struct ramet_vm_capture *
     return r < 0 ? r : ramet_image_new_layered(sandbox->memory_base, layer, ret, err);
 }
 
-/* The device state as an image: all its pages in a layer over nothing. Takes the memfd over. */
-static int state_image(struct ramet_service *service, struct ramet_vm_capture *vm, struct ramet_image **ret,
-                       struct ramet_error *err)
-{
-    size_t count = (size_t)(vm->state_bytes + RAMET_PAGE_SIZE - 1) / RAMET_PAGE_SIZE;
-    struct ramet_image *zeros = NULL;
-    struct ramet_layer *layer;
-    uint64_t *pages = calloc(count + 1, sizeof *pages);
-    if (!pages)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the device state");
-    for (size_t i = 0; i < count; i++)
-        pages[i] = i;
-    int fd = STEAL_FD(vm->state_fd);
-    int r =
-        ftruncate(fd, (off_t)(count * RAMET_PAGE_SIZE)) < 0 ? ramet_error_os(err, errno, "cannot size the state") : 0;
-    int made = ramet_layer_new_packed(fd, pages, count, &layer, r == 0 ? err : NULL);
-    if (r < 0 || made < 0) {
-        if (made == 0)
-            ramet_layer_unref(layer);
-        return r < 0 ? r : made;
-    }
-    r = ramet_image_new_stored(ramet_catalog_images(service->catalog), vm->state_bytes, RAMET_CHUNK_ZERO, &zeros, err);
-    if (r < 0)
-        ramet_layer_unref(layer);
-    else
-        r = ramet_image_new_layered(zeros, layer, ret, err);
-    ramet_image_unref(zeros);
-    return r;
-}
-
 static int add_images(struct ramet_sandbox *sandbox, struct capture *capture, struct ramet_snapshot *snapshot,
                       struct ramet_error *err)
 {
@@ -142,7 +112,8 @@ static int add_images(struct ramet_sandbox *sandbox, struct capture *capture, st
     if (r == 0)
         r = ramet_snapshot_add_image(snapshot, "memory", image, err);
     if (r == 0)
-        r = state_image(sandbox->service, capture->vm, &image, err);
+        r = ramet_image_new_whole(ramet_catalog_images(sandbox->service->catalog), STEAL_FD(capture->vm->state_fd),
+                                  capture->vm->state_bytes, &image, err);
     if (r == 0)
         r = ramet_snapshot_add_image(snapshot, "state", image, err);
     for (size_t i = 0; i < capture->disk_count && r == 0; i++) {

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "put.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -123,6 +124,35 @@ int ramet_image_new_layered(struct ramet_image *base, struct ramet_layer *layer,
         ramet_layer_unref(layer);
         ramet_image_unref(base);
     }
+    return r;
+}
+
+int ramet_image_new_whole(struct ramet_image_set *set, int fd, uint64_t size_bytes, struct ramet_image **ret,
+                          struct ramet_error *err)
+{
+    uint64_t count = pages_of(size_bytes);
+    uint64_t *pages = calloc(count + 1, sizeof *pages);
+    int r = 0;
+    if (!pages)
+        r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory for an image");
+    else if (ftruncate(fd, (off_t)(count * RAMET_PAGE_SIZE)) < 0)
+        r = ramet_error_os(err, errno, "cannot size an image's memory");
+    if (r < 0) {
+        close(fd);
+        free(pages);
+        return r;
+    }
+    for (uint64_t i = 0; i < count; i++)
+        pages[i] = i;
+    struct ramet_image *zeros = NULL;
+    struct ramet_layer *layer = NULL;
+    r = ramet_layer_new_packed(fd, pages, count, &layer, err);
+    if (r == 0)
+        r = ramet_image_new_stored(set, size_bytes, RAMET_CHUNK_ZERO, &zeros, err);
+    if (r == 0)
+        r = ramet_image_new_layered(zeros, STEAL(layer), ret, err);
+    ramet_layer_unref(layer);
+    ramet_image_unref(zeros);
     return r;
 }
 

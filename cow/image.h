@@ -28,6 +28,9 @@ int ramet_image_new_stored(struct ramet_image_set *set, uint64_t size_bytes, ram
 /* Takes over `layer` in every case; references `base`. */
 int ramet_image_new_layered(struct ramet_image *base, struct ramet_layer *layer, struct ramet_image **ret,
                             struct ramet_error *err);
+/* An image of `size_bytes` that lies in a file of its own, a memfd as a rule. Takes over `fd` in every case. */
+int ramet_image_new_whole(struct ramet_image_set *set, int fd, uint64_t size_bytes, struct ramet_image **ret,
+                          struct ramet_error *err);
 struct ramet_image *ramet_image_ref(struct ramet_image *image);
 void ramet_image_unref(struct ramet_image *image); /* NULL is a no-op */
 

@@ -44,6 +44,12 @@ int ramet_layer_new_spread(int fd, uint64_t *bitmap, uint64_t page_count, struct
     return make(fd, bitmap, form, ret, err);
 }
 
+struct ramet_layer *ramet_layer_ref(struct ramet_layer *layer)
+{
+    atomic_fetch_add(&layer->refs, 1);
+    return layer;
+}
+
 void ramet_layer_unref(struct ramet_layer *layer)
 {
     if (!layer || atomic_fetch_sub(&layer->refs, 1) != 1)

@@ -23,7 +23,8 @@ int ramet_layer_new_packed(int fd, uint64_t *pages, size_t count, struct ramet_l
 /* Takes over `fd` and `bitmap` (malloc'd, one bit a page) in every case. */
 int ramet_layer_new_spread(int fd, uint64_t *bitmap, uint64_t page_count, struct ramet_layer **ret,
                            struct ramet_error *err);
-void ramet_layer_unref(struct ramet_layer *layer);
+struct ramet_layer *ramet_layer_ref(struct ramet_layer *layer);
+void ramet_layer_unref(struct ramet_layer *layer); /* NULL is a no-op */
 
 bool ramet_layer_has(const struct ramet_layer *layer, uint64_t page);
 /* Pages from `page` on that are alike in being there or not, at most `limit`; *ret_has tells which. */

@@ -3,9 +3,9 @@
 #ifndef RAMET_STORE_CHUNK_H
 #define RAMET_STORE_CHUNK_H
 
-#include <stdint.h>
+#include "base/page_scan.h" /* RAMET_PAGE_SIZE */
 
-#define RAMET_PAGE_SIZE 4096
+#include <stdint.h>
 
 /*
  * A chunk number names the stored content of one page: frame number * 16 + slot in

@@ -48,24 +48,12 @@ static int save_state(struct ramet_vm *vm, struct ramet_vm_capture *capture, str
     return 0;
 }
 
-static int list_pages(const struct ramet_page_runs *runs, struct ramet_vm_capture *capture, struct ramet_error *err)
-{
-    capture->pages = calloc(runs->page_count ? runs->page_count : 1, sizeof *capture->pages);
-    if (!capture->pages)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list captured pages");
-    for (size_t i = 0; i < runs->count; i++)
-        for (uint64_t k = 0; k < runs->items[i].count; k++)
-            capture->pages[runs->items[i].at + k] = runs->items[i].page + k;
-    capture->page_count = runs->page_count;
-    return 0;
-}
-
 /* Scans and copies the private pages of `pid`, whose guest memory stands still. */
 static int copy_memory(struct ramet_vm *vm, pid_t pid, struct ramet_vm_capture *capture, struct ramet_error *err)
 {
     _cleanup_(ramet_page_runs_free) struct ramet_page_runs runs = {0};
     uint64_t start_us = ramet_now_us();
-    int r = ramet_pagemap_scan(pid, vm->memory_address, vm->memory_bytes, RAMET_PAGEMAP_AUTO, &runs, err);
+    int r = ramet_pagemap_scan(pid, vm->memory_address, vm->memory_bytes, RAMET_SCAN_PRIVATE, &runs, err);
     if (r < 0)
         return r;
     uint64_t scanned_us = ramet_now_us();
@@ -75,7 +63,11 @@ static int copy_memory(struct ramet_vm *vm, pid_t pid, struct ramet_vm_capture *
         return ramet_error_os(err, errno, "memory for captured pages");
     r = ramet_pagemap_copy(pid, vm->memory_address, &runs, capture->hold != NULL, capture->memory_fd, err);
     capture->timing.copy_us = ramet_now_us() - scanned_us;
-    return r < 0 ? r : list_pages(&runs, capture, err);
+    if (r == 0)
+        r = ramet_page_runs_list(&runs, &capture->pages, err);
+    if (r == 0)
+        capture->page_count = runs.page_count;
+    return r;
 }
 
 /* True when the holder has the memory; false leads to copying inside the pause. */

@@ -11,32 +11,12 @@
 #ifndef RAMET_API_VMM_PAGEMAP_H
 #define RAMET_API_VMM_PAGEMAP_H
 
-#include "base/error.h"
+#include "base/page_scan.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-enum { RAMET_PAGE_SIZE = 4096, RAMET_RUN_PAGES = 256 };
-
-/* Consecutive private pages, at most RAMET_RUN_PAGES of them. */
-struct ramet_page_run {
-    uint64_t page;  /* index of the first one in the memory file */
-    uint64_t at;    /* how many private pages come before it: its place in the packed copy */
-    uint64_t count; /* pages */
-};
-
-struct ramet_page_runs {
-    struct ramet_page_run *items; /* owned, ascending */
-    size_t count, capacity;
-    uint64_t page_count; /* over all runs */
-};
-
-enum ramet_pagemap_method {
-    RAMET_PAGEMAP_AUTO, /* the PAGEMAP_SCAN ioctl where the kernel has it (6.7), else as READ */
-    RAMET_PAGEMAP_READ, /* one 8-byte entry per page of the mapping */
-};
 
 /* The name the kernel shows for this file in /proc/PID/maps, its symbolic links resolved. Owned by the caller. */
 int ramet_pagemap_name(const char *path, char **ret, struct ramet_error *err);
@@ -48,7 +28,7 @@ int ramet_pagemap_name(const char *path, char **ret, struct ramet_error *err);
 int ramet_pagemap_find(pid_t pid, const char *name, uint64_t size, uint64_t *ret_address, struct ramet_error *err);
 
 /* Lists the private pages of [address, address + size). *ret must be zeroed; free it with ramet_page_runs_free. */
-int ramet_pagemap_scan(pid_t pid, uint64_t address, uint64_t size, enum ramet_pagemap_method method,
+int ramet_pagemap_scan(pid_t pid, uint64_t address, uint64_t size, enum ramet_page_scan_how how,
                        struct ramet_page_runs *ret, struct ramet_error *err);
 void ramet_page_runs_free(struct ramet_page_runs *runs);
 

@@ -103,11 +103,11 @@ static void assert_runs(const struct ramet_page_runs *runs)
     assert_int_equal(runs->page_count, at);
 }
 
-static void scan(pid_t pid, enum ramet_pagemap_method method, struct ramet_page_runs *ret)
+static void scan(pid_t pid, enum ramet_page_scan_how how, struct ramet_page_runs *ret)
 {
     struct ramet_error err = {0};
     *ret = (struct ramet_page_runs){0};
-    check_ok(ramet_pagemap_scan(pid, (uintptr_t)memory, SIZE, method, ret, &err));
+    check_ok(ramet_pagemap_scan(pid, (uintptr_t)memory, SIZE, how, ret, &err));
     assert_runs(ret);
 }
 
@@ -116,8 +116,8 @@ static void test_scan(void **state)
     (void)state;
     struct ramet_page_runs runs;
     for (int round = 0; round < 4; round++) {
-        for (int method = RAMET_PAGEMAP_AUTO; method <= RAMET_PAGEMAP_READ; method++) {
-            scan(getpid(), method, &runs);
+        for (int how = RAMET_SCAN_PRIVATE; how <= RAMET_SCAN_ENTRIES; how++) {
+            scan(getpid(), how, &runs);
             ramet_page_runs_free(&runs);
         }
         change_some();
@@ -131,7 +131,7 @@ static void test_scan_every_other_page(void **state)
     struct ramet_page_runs runs;
     for (size_t page = 0; page < PAGES; page += 2)
         change(page);
-    scan(getpid(), RAMET_PAGEMAP_AUTO, &runs);
+    scan(getpid(), RAMET_SCAN_PRIVATE, &runs);
     assert_int_equal(runs.count, PAGES / 2);
     ramet_page_runs_free(&runs);
 }
@@ -142,7 +142,7 @@ static void test_scan_full(void **state)
     struct ramet_page_runs runs;
     for (size_t page = 0; page < PAGES; page++)
         change(page);
-    scan(getpid(), RAMET_PAGEMAP_AUTO, &runs);
+    scan(getpid(), RAMET_SCAN_PRIVATE, &runs);
     assert_int_equal(runs.count, (PAGES + RAMET_RUN_PAGES - 1) / RAMET_RUN_PAGES);
     ramet_page_runs_free(&runs);
 }
@@ -188,7 +188,7 @@ static void test_copy(void **state)
     change_some();
     pid_t child = start_child();
     memset(memory, 0xee, SIZE);
-    scan(child, RAMET_PAGEMAP_AUTO, &runs);
+    scan(child, RAMET_SCAN_PRIVATE, &runs);
     assert_copied(child, &runs, true);
     assert_copied(child, &runs, false);
     end_child(child);
@@ -213,11 +213,11 @@ static void test_gone(void **state)
     uint8_t byte;
     change(7);
     pid_t child = start_child();
-    scan(child, RAMET_PAGEMAP_AUTO, &runs);
+    scan(child, RAMET_SCAN_PRIVATE, &runs);
     end_child(child);
     _autoclose_ int fd = memfd_create("copy", MFD_CLOEXEC);
     check_fails(ramet_pagemap_copy(child, (uintptr_t)memory, &runs, false, fd, &err), RAMET_VMM);
-    check_fails(ramet_pagemap_scan(child, (uintptr_t)memory, SIZE, RAMET_PAGEMAP_AUTO, &none, &err), RAMET_VMM);
+    check_fails(ramet_pagemap_scan(child, (uintptr_t)memory, SIZE, RAMET_SCAN_PRIVATE, &none, &err), RAMET_VMM);
     check_fails(ramet_pagemap_find(child, path, SIZE, &address, &err), RAMET_VMM);
     check_fails(ramet_pagemap_read(child, (uintptr_t)memory, &byte, 1, &err), RAMET_VMM);
     ramet_page_runs_free(&runs);
