@@ -156,7 +156,7 @@ static void test_any_order(void **state)
             world->images[i] = ramet_memory_image_ref(world->images[0]);
         check_ok(ramet_memory_branch(world->images[0], &world->branches[i], &err));
     }
-    for (int i = 0; i < 1500; i++)
+    for (int i = 0; i < 600; i++)
         step(world);
     for (size_t i = 0; i < slots; i++) {
         assert_holds(world->branches[i], &world->branch_models[i]);
