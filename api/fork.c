@@ -18,10 +18,15 @@
 #include "service_private.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { default_wait_ms = 60000, start_threads = 8 };
+/*
+ * Starting a child is work for the CPUs: more than two at a time for each only delay one another. Waiting for
+ * its guest is not, and has a thread for each child.
+ */
+enum { default_wait_ms = 60000, starts_per_cpu = 2, wait_threads_max = 128 };
 
 void ramet_fork_result_free(struct ramet_fork_result *result)
 {
@@ -247,6 +252,7 @@ struct litter {
     struct ramet_child_timing *timing;
     _Atomic unsigned next;
     _Atomic bool failed;
+    sem_t starts;         /* how many more children may start now */
     pthread_mutex_t lock; /* guards err */
     struct ramet_error err;
 };
@@ -263,10 +269,24 @@ static void free_name(struct ramet_service *service, const char *parent, unsigne
     }
 }
 
-static int start_child(struct litter *litter, unsigned index, struct ramet_error *err)
+static int start_child(struct litter *litter, unsigned index, struct ramet_sandbox_plan *plan, struct ramet_error *err)
 {
     char name[RAMET_NAME_SIZE];
     unsigned counter = index;
+    plan->name = name;
+    for (;;) {
+        if (litter->request->names)
+            snprintf(name, sizeof name, "%s", litter->request->names[index]);
+        else
+            free_name(litter->service, litter->parent->branch->name, &counter, name);
+        int r = ramet_sandbox_start(litter->service, plan, &litter->children[index], &litter->timing[index], err);
+        if (r != -RAMET_EXISTS || litter->request->names)
+            return r;
+    }
+}
+
+static int raise_child(struct litter *litter, unsigned index, struct ramet_error *err)
+{
     struct ramet_sandbox_plan plan = {
         .parent = litter->parent->branch->id,
         .last_snapshot = litter->last_snapshot,
@@ -277,25 +297,20 @@ static int start_child(struct litter *litter, unsigned index, struct ramet_error
         .no_answer_wait = litter->request->no_answer_wait,
         .began_us = litter->began_us,
     };
-    for (;;) {
-        if (litter->request->names)
-            snprintf(name, sizeof name, "%s", litter->request->names[index]);
-        else
-            free_name(litter->service, litter->parent->branch->name, &counter, name);
-        plan.name = name;
-        int r = ramet_sandbox_start(litter->service, &plan, &litter->children[index], &litter->timing[index], err);
-        if (r != -RAMET_EXISTS || litter->request->names)
-            return r;
-    }
+    while (sem_wait(&litter->starts) != 0) /* EINTR */
+        ;
+    int r = start_child(litter, index, &plan, err);
+    sem_post(&litter->starts);
+    return r < 0 ? r : ramet_sandbox_await(litter->children[index], &plan, &litter->timing[index], err);
 }
 
-static void *start_children(void *arg)
+static void *raise_children(void *arg)
 {
     struct litter *litter = arg;
     unsigned index;
     while (!atomic_load(&litter->failed) && (index = atomic_fetch_add(&litter->next, 1)) < litter->request->count) {
         struct ramet_error err = {0};
-        if (start_child(litter, index, &err) == 0)
+        if (raise_child(litter, index, &err) == 0)
             continue;
         pthread_mutex_lock(&litter->lock);
         if (!atomic_exchange(&litter->failed, true))
@@ -308,14 +323,17 @@ static void *start_children(void *arg)
 /* Starts the children, several at a time, until one fails. */
 static int start_litter(struct litter *litter, struct ramet_error *err)
 {
-    pthread_t threads[start_threads];
+    pthread_t threads[wait_threads_max];
     unsigned count = litter->request->count, started = 0;
-    while (started + 1 < count && started < start_threads - 1 &&
-           pthread_create(&threads[started], NULL, start_children, litter) == 0)
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    sem_init(&litter->starts, 0, (unsigned)(cpus > 0 ? cpus : 1) * starts_per_cpu);
+    while (started + 1 < count && started < wait_threads_max - 1 &&
+           pthread_create(&threads[started], NULL, raise_children, litter) == 0)
         started++;
-    start_children(litter);
+    raise_children(litter);
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
+    sem_destroy(&litter->starts);
     if (atomic_load(&litter->failed)) {
         *err = litter->err;
         return -litter->err.code;
@@ -390,6 +408,7 @@ int ramet_service_fork(struct ramet_service *service, const char *ref, const str
                        struct ramet_fork_result *ret, struct ramet_error *err)
 {
     _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
+    _cleanup_(ramet_vm_pool_cleanup) struct ramet_vm_pool *pool = ramet_vm_pool_hold(service->pool);
     _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *parent = NULL;
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
     struct ramet_fork_result result = {0};

@@ -81,8 +81,10 @@ static struct ramet_json *fork_timing_json(const struct ramet_fork_timing *timin
 static struct ramet_json *child_timing_json(const struct ramet_child_timing *timing)
 {
     struct ramet_json *o = ramet_json_object();
+    ramet_json_set_bool(o, "pooled", timing->pooled);
     SET_U64(o, timing, spawn_us);
     SET_U64(o, timing, load_us);
+    SET_U64(o, timing, start_us);
     SET_U64(o, timing, running_us);
     SET_U64(o, timing, answer_us);
     return o;

@@ -28,6 +28,7 @@ int ramet_route_status(const struct ramet_call *call, struct ramet_json **ret, s
     ramet_json_set_string(*ret, "run_dir", context->run_dir);
     ramet_json_set_u64(*ret, "sandboxes", sandbox_count);
     ramet_json_set_u64(*ret, "snapshots", snapshot_count);
+    ramet_json_set_u64(*ret, "spares", ramet_service_pool_count(context->service));
     return 0;
 }
 

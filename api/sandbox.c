@@ -278,6 +278,7 @@ static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_pl
         .disk_count = sandbox->branch->disk_count,
         .state_fd = state_fd,
         .start_timeout_ms = start_timeout_ms,
+        .pool = service->pool,
     };
     if (!state) {
         config.kernel = kernel;
@@ -294,12 +295,12 @@ static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_pl
 }
 
 /* After a fork or restore the guest's clock stands where it was captured: step it. */
-static void step_clock(struct ramet_sandbox *sandbox)
+static void step_clock(struct ramet_sandbox *sandbox, struct ramet_vm *vm)
 {
     struct timespec now;
     struct ramet_error err = {0};
     clock_gettime(CLOCK_REALTIME, &now);
-    if (ramet_vm_set_time(sandbox->vm, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, set_time_timeout_ms, &err) < 0)
+    if (ramet_vm_set_time(vm, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, set_time_timeout_ms, &err) < 0)
         ramet_warn("sandbox %s: its clock was not set: %s", sandbox->branch->name, err.msg);
 }
 
@@ -325,25 +326,6 @@ static void end_vm(struct ramet_sandbox *sandbox)
     clear_run_dir(sandbox);
 }
 
-/* Starts the VM and waits for its guest. Under op. */
-static int bring_up(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
-                    struct ramet_child_timing *ret_timing, struct ramet_error *err)
-{
-    int r = start_vm(sandbox, plan, err);
-    if (r < 0)
-        return r;
-    const struct ramet_vm_timing *timing = ramet_vm_start_timing(sandbox->vm);
-    *ret_timing = (struct ramet_child_timing){
-        .spawn_us = timing->spawn_us, .load_us = timing->load_us, .running_us = ramet_now_us() - plan->began_us};
-    if (plan->no_answer_wait)
-        return 0;
-    r = ramet_vm_ping(sandbox->vm, plan->wait_ms, err);
-    ret_timing->answer_us = ramet_now_us() - plan->began_us;
-    if (r == 0 && ramet_snapshot_image(plan->base, "state"))
-        step_clock(sandbox);
-    return r;
-}
-
 int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
                         struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err)
 {
@@ -353,6 +335,7 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
                                            .memory_bytes = plan->memory_bytes,
                                            .cpus = plan->cpus};
     _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;
+    uint64_t start_us = ramet_now_us();
     int r = ramet_catalog_branch_new(service->catalog, &request, plan->base, &branch, err);
     if (r < 0)
         return r;
@@ -367,7 +350,7 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
     ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STARTING, "");
     list_add(sandbox);
     pthread_mutex_lock(&sandbox->op);
-    r = bring_up(sandbox, plan, ret_timing, err);
+    r = start_vm(sandbox, plan, err);
     pthread_mutex_unlock(&sandbox->op);
     if (r < 0) {
         ramet_error_prefix(err, "sandbox %s", branch->name);
@@ -375,8 +358,51 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
         ramet_sandbox_unref(sandbox);
         return r;
     }
-    ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_RUNNING, "");
+    uint64_t now_us = ramet_now_us();
+    const struct ramet_vm_timing *timing = ramet_vm_start_timing(sandbox->vm);
+    *ret_timing = (struct ramet_child_timing){.pooled = timing->spawn_us == 0,
+                                              .spawn_us = timing->spawn_us,
+                                              .load_us = timing->load_us,
+                                              .start_us = now_us - start_us,
+                                              .running_us = now_us - plan->began_us};
     *ret = sandbox;
+    return 0;
+}
+
+static int await_guest(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
+                       struct ramet_child_timing *timing, struct ramet_error *err)
+{
+    struct ramet_vm *vm;
+    int r = ramet_sandbox_vm_get(sandbox, &vm, err);
+    if (r < 0)
+        return r;
+    r = ramet_vm_ping(vm, plan->wait_ms, err);
+    timing->answer_us = ramet_now_us() - plan->began_us;
+    if (r == 0 && ramet_snapshot_image(plan->base, "state"))
+        step_clock(sandbox, vm);
+    ramet_sandbox_vm_put(sandbox);
+    return r;
+}
+
+/* Unless something else became of it meanwhile. */
+static void set_running(struct ramet_sandbox *sandbox)
+{
+    pthread_mutex_lock(&sandbox->service->lock);
+    if (sandbox->state == RAMET_SANDBOX_STARTING)
+        sandbox->state = RAMET_SANDBOX_RUNNING;
+    pthread_mutex_unlock(&sandbox->service->lock);
+}
+
+int ramet_sandbox_await(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
+                        struct ramet_child_timing *timing, struct ramet_error *err)
+{
+    int r = plan->no_answer_wait ? 0 : await_guest(sandbox, plan, timing, err);
+    if (r < 0) {
+        ramet_error_prefix(err, "sandbox %s", sandbox->branch->name);
+        ramet_sandbox_remove(sandbox, NULL);
+        return r;
+    }
+    set_running(sandbox);
     return 0;
 }
 

@@ -47,11 +47,17 @@ struct ramet_sandbox_plan {
 };
 
 /*
- * Makes the branch, starts the VM on it and waits for the guest agent; the sandbox is then
- * listed as running. On failure nothing is left. *ret is a reference of the caller's.
+ * Makes the branch and starts the VM on it; the sandbox is listed as starting. *ret is a reference of the
+ * caller's. On failure nothing is left.
  */
 int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
                         struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err);
+/*
+ * Waits for the guest agent of a sandbox just started, unless plan->no_answer_wait; it is then listed as
+ * running. On failure it is removed; the reference remains the caller's.
+ */
+int ramet_sandbox_await(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
+                        struct ramet_child_timing *timing, struct ramet_error *err);
 /* Lists a branch whose VM did not survive the daemon. */
 int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branch, struct ramet_error *err);
 /* Ends the VM, forgets the branch. */

@@ -59,6 +59,8 @@ static int open_parts(struct ramet_service *service, const struct ramet_service_
         r = ramet_jobs_new(service->catalog, &jobs, &service->jobs, err);
     if (r == 0)
         r = ramet_commit_queue_new(service->catalog, service->jobs, &service->commits, err);
+    if (r == 0)
+        r = ramet_vm_pool_new(config->run_dir, config->pool_limit, &service->pool, err);
     return r == 0 ? list_lost(service, err) : r;
 }
 
@@ -95,12 +97,15 @@ void ramet_service_end_sandboxes(struct ramet_service *service)
     }
 }
 
+unsigned ramet_service_pool_count(struct ramet_service *service) { return ramet_vm_pool_count(service->pool); }
+
 void ramet_service_close(struct ramet_service *service)
 {
     if (!service)
         return;
     ramet_jobs_close(service->jobs);
     ramet_service_end_sandboxes(service);
+    ramet_vm_pool_free(service->pool);
     while (service->sandboxes) {
         struct ramet_sandbox *sandbox = service->sandboxes;
         service->sandboxes = sandbox->next;
@@ -178,6 +183,7 @@ int ramet_service_run(struct ramet_service *service, const struct ramet_run_requ
 {
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *base = NULL;
     _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *sandbox = NULL;
+    _cleanup_(ramet_vm_pool_cleanup) struct ramet_vm_pool *held = ramet_vm_pool_hold(service->pool);
     struct ramet_vmm_probe probe;
     struct ramet_sandbox_plan plan = {.name = request->name, .began_us = ramet_now_us()};
     char made_up[RAMET_NAME_SIZE];
@@ -202,6 +208,8 @@ int ramet_service_run(struct ramet_service *service, const struct ramet_run_requ
     plan.cpus = request->cpus ? request->cpus : base->cpus ? base->cpus : 1;
     plan.wait_ms = request->wait_ms ? request->wait_ms : default_wait_ms;
     r = ramet_sandbox_start(service, &plan, &sandbox, ret_timing, err);
+    if (r == 0)
+        r = ramet_sandbox_await(sandbox, &plan, ret_timing, err);
     if (r == 0)
         ramet_sandbox_info_get(sandbox, ret);
     return r;

@@ -32,9 +32,12 @@ struct ramet_service_config {
     const char *store_dir; /* made when missing */
     const char *mount_dir; /* mount point, made when missing */
     const char *run_dir;   /* sockets and logs of sandboxes, made when missing; short: sun_path holds 107 bytes */
+    unsigned pool_limit;   /* VMMs kept waiting at most; 0: none */
     int recompress_level;  /* zstd, of recompression in quiet times; 0: the store's choice; or RAMET_RECOMPRESS_OFF */
 };
 #define RAMET_RECOMPRESS_OFF (-1)
+#define RAMET_SERVICE_POOL_DEFAULT 8
+#define RAMET_SERVICE_POOL_MAX 256
 #define RAMET_LEVEL_MAX 19 /* of zstd */
 #define RAMET_JOB_THREADS_MAX 16
 
@@ -89,7 +92,10 @@ struct ramet_fork_timing {
 };
 
 struct ramet_child_timing {
-    uint64_t spawn_us, load_us, running_us, answer_us; /* the last two: since the fork call began */
+    bool pooled;                    /* its VMM was waiting; spawn_us is 0 */
+    uint64_t spawn_us, load_us;     /* the VMM's start; its machine and state, until it ran */
+    uint64_t start_us;              /* both, and the branch: this child's part of the call until it ran */
+    uint64_t running_us, answer_us; /* since the call began */
 };
 
 struct ramet_run_request {
@@ -216,6 +222,7 @@ struct ramet_rebuild_info {
 int ramet_service_open(const struct ramet_service_config *config, struct ramet_service **ret, struct ramet_error *err);
 /* Ends every VM, so that no call waits for a guest; the branches stay and are listed as lost after a restart. */
 void ramet_service_end_sandboxes(struct ramet_service *service);
+unsigned ramet_service_pool_count(struct ramet_service *service); /* VMMs that wait now */
 /* Ends every VM, finishes or drops what is not durable, unmounts. NULL is a no-op. */
 void ramet_service_close(struct ramet_service *service);
 

@@ -7,6 +7,7 @@
 #include "commit_queue.h"
 #include "sandbox.h"
 #include "service.h"
+#include "vmm/pool.h"
 
 #include <limits.h>
 
@@ -20,6 +21,7 @@ struct ramet_service {
     struct ramet_mount *mount;
     struct ramet_jobs *jobs;
     struct ramet_commit_queue *commits;
+    struct ramet_vm_pool *pool;
     pthread_mutex_t lock; /* guards what follows and the fields of sandboxes named there; never across I/O */
     struct ramet_sandbox *sandboxes, *sandboxes_last; /* oldest first */
     bool closing;

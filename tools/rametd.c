@@ -45,6 +45,7 @@ static const char help[] =
     "  --version         print the version and exit\n"
     "  --help            print this and exit\n"
     "\n"
+    "RAMET_POOL: how many VMMs wait at most for the next fork or restore, 0 for none [8].\n"
     "RAMET_RECOMPRESS: zstd level of recompression in quiet times, or off [15].\n"
     "For a user other than root the places are below XDG_DATA_HOME and XDG_RUNTIME_DIR.\n"
     "Serves root and its own user only. SIGTERM stops it and every sandbox.\n";
@@ -178,11 +179,29 @@ static int recompress_level(int *ret, struct ramet_error *err)
     return 0;
 }
 
+/* RAMET_POOL: a number; unset or empty: the default. */
+static int pool_limit(unsigned *ret, struct ramet_error *err)
+{
+    const char *text = getenv("RAMET_POOL");
+    char *end;
+    *ret = RAMET_SERVICE_POOL_DEFAULT;
+    if (!text || !*text)
+        return 0;
+    long limit = strtol(text, &end, 10);
+    if (*end || limit < 0 || limit > RAMET_SERVICE_POOL_MAX)
+        return ramet_error_set(err, RAMET_INVALID, "RAMET_POOL: \"%.50s\" is no number from 0 to %d", text,
+                               RAMET_SERVICE_POOL_MAX);
+    *ret = (unsigned)limit;
+    return 0;
+}
+
 static int start(struct daemon *d, struct ramet_error *err)
 {
     struct ramet_service_config config = {
         .store_dir = d->paths.store, .mount_dir = d->paths.mount, .run_dir = d->paths.run};
     int rc = recompress_level(&config.recompress_level, err);
+    if (rc == 0)
+        rc = pool_limit(&config.pool_limit, err);
     if (rc == 0)
         rc = ramet_http_listen(d->paths.socket, &d->socket, err);
     if (rc == 0)

@@ -21,6 +21,8 @@ char *ramet_hold_library(void);
 
 /* Whether the library answers at all; RAMET_TIMEOUT or RAMET_VMM when not. */
 int ramet_hold_hello(int fd, struct ramet_error *err);
+/* Tells it the memory file's path, before the VMM opens that: once. */
+int ramet_hold_memory(int fd, const char *path, struct ramet_error *err);
 
 /* Makes the process `vmm`, at the other end of `fd`, keep [address, address + size). */
 int ramet_hold_take(int fd, pid_t vmm, uint64_t address, uint64_t size, struct ramet_vm_hold **ret,

@@ -2,32 +2,25 @@
 /*
  * The life of one QEMU: start, pause, resume, exec, end.
  *
- * QEMU inherits one end each of four socket pairs (QMP, guest agent, console, memory
- * holder): no socket has a name, so there is no path that could be too long, taken over or
- * left behind, and each closes when either side ends. run_dir only gets two logs.
- *
- * QEMU always starts with its vCPUs stopped; the state is loaded, and only then is it
- * told to run. It dies with us (process.c). A crash of ours therefore leaves two log files.
+ * launch.c brings it up. It dies with us (process.c). A crash of ours therefore leaves two log files.
  */
 #include "vmm/vm.h"
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "vmm/clock.h"
-#include "vmm/hold.h"
-#include "vmm/holder/protocol.h"
+#include "vmm/launch.h"
 #include "vmm/pagemap.h"
-#include "vmm/probe.h"
-#include "vmm/qemu_args.h"
+#include "vmm/pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { START_MS = 30000, DEATH_MS = 1000, LOAD_POLL_US = 300 };
+enum { START_MS = 30000, DEATH_MS = 1000 };
 
 static int check_config(const struct ramet_vm_config *config, struct ramet_error *err)
 {
@@ -88,201 +81,82 @@ int ramet_vm_explain(struct ramet_vm *vm, int r, struct ramet_error *err)
     if (r == -RAMET_INVALID || !vm->process ||
         !ramet_process_wait(vm->process, r == -RAMET_VMM ? DEATH_MS : 0, &status))
         return ramet_error_prefix(err, "VM \"%s\"", vm->name), r;
-    char end[96], tail[300];
-    describe_end(status, vm->qmp ? ramet_qmp_shutdown_reason(vm->qmp) : "", end, sizeof end);
+    char end[96], tail[300], before[200] = "";
+    const char *reason = vm->qmp ? ramet_qmp_shutdown_reason(vm->qmp) : "";
+    describe_end(status, reason, end, sizeof end);
     log_tail(vm->log_path, tail, sizeof tail);
-    ramet_error_set(err, RAMET_VMM, "VM \"%s\": %s%s%s", vm->name, end, tail[0] ? "; it said: " : "", tail);
+    if (err && !*reason && WIFEXITED(status)) /* it gave up: over what it refused, perhaps */
+        snprintf(before, sizeof before, "%.190s; ", err->msg);
+    ramet_error_set(err, RAMET_VMM, "VM \"%s\": %s%s%s%s", vm->name, before, end, tail[0] ? "; it said: " : "", tail);
     ramet_error_hint(err, "its logs: %.180s and console.log beside it", vm->log_path);
     return -RAMET_VMM;
 }
 
-static void close_pairs(int (*pairs)[2])
+/* A VMM of the pool, its name and log made this VM's. NULL when there is none. */
+static struct ramet_vm *take_spare(const struct ramet_vm_config *config, const char *log_path)
 {
-    for (int i = 0; i < RAMET_QEMU_FD_COUNT; i++)
-        for (int side = 0; side < 2; side++) {
-            ramet_cleanup_close(&pairs[i][side]);
-            pairs[i][side] = -1;
-        }
-}
-
-static int open_pairs(int (*pairs)[2], struct ramet_error *err)
-{
-    for (int i = 0; i < RAMET_QEMU_FD_COUNT; i++) {
-        int type = i == RAMET_QEMU_HOLDER ? SOCK_SEQPACKET : SOCK_STREAM;
-        if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pairs[i]) != 0) {
-            int failure = errno;
-            close_pairs(pairs);
-            return ramet_error_os(err, failure, "sockets for QEMU");
-        }
-    }
-    return 0;
-}
-
-/* Our environment, with the holder library preloaded when there is one. Owned by the caller, like the strings. */
-static const char **environment(const char *library, const char *memory_path, char **preload, char **holder_fd,
-                                char **holder_memory)
-{
-    size_t count = 0;
-    while (environ[count])
-        count++;
-    const char **env = calloc(count + 4, sizeof *env);
-    if (!env)
+    struct ramet_vm *vm = ramet_vm_pool_take(config->pool, config->cpus, config->disk_count);
+    char *name = vm ? strdup(config->name) : NULL, *path = vm ? strdup(log_path) : NULL;
+    if (!name || !path || rename(vm->log_path, path) != 0) {
+        free(name);
+        free(path);
+        ramet_vm_free(vm);
         return NULL;
-    size_t used = 0;
-    for (size_t i = 0; i < count; i++)
-        if (!library || strncmp(environ[i], "LD_PRELOAD=", 11) != 0)
-            env[used++] = environ[i];
-    if (library && asprintf(preload, "LD_PRELOAD=%s", library) >= 0 &&
-        asprintf(holder_fd, "%s=%d", RAMET_HOLDER_FD_ENV, RAMET_PROCESS_FIRST_FD + RAMET_QEMU_HOLDER) >= 0 &&
-        asprintf(holder_memory, "%s=%s", RAMET_HOLDER_MEMORY_ENV, memory_path) >= 0) {
-        env[used++] = *preload;
-        env[used++] = *holder_fd;
-        env[used++] = *holder_memory;
     }
-    return env;
+    free(vm->name);
+    free(vm->log_path);
+    vm->name = name;
+    vm->log_path = path;
+    vm->start_timing.spawn_us = 0;
+    return vm;
 }
 
-static int spawn_qemu(struct ramet_vm *vm, const struct ramet_vm_config *config, const char *library, int (*pairs)[2],
-                      struct ramet_error *err)
+static int spawn(struct ramet_vm *vm, const struct ramet_vm_config *config, unsigned timeout_ms,
+                 struct ramet_error *err)
 {
-    struct ramet_vmm_probe probe;
-    _autofree_ char *qemu = NULL, *preload = NULL, *holder_fd = NULL, *holder_memory = NULL;
-    int r = ramet_vmm_probe(&probe, err);
-    if (r == 0)
-        r = ramet_qemu_find(&qemu, err);
-    if (r < 0)
-        return r;
-    _autofree_ const char **env = environment(library, config->memory_path, &preload, &holder_fd, &holder_memory);
-    _cleanup_(ramet_qemu_args_free) char **argv = ramet_qemu_args(qemu, probe.accelerator, config);
-    if (!env || !argv)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for QEMU's command line");
-    _autoclose_ int log_fd = open(vm->log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
-    if (log_fd < 0)
-        return ramet_error_os(err, errno, "QEMU's log \"%s\"", vm->log_path);
-    int fds[RAMET_QEMU_FD_COUNT];
-    for (int i = 0; i < RAMET_QEMU_FD_COUNT; i++)
-        fds[i] = pairs[i][1];
-    struct ramet_spawn spawn = {.argv = (const char *const *)argv,
-                                .env = env,
-                                .fds = fds,
-                                .fd_count = RAMET_QEMU_FD_COUNT,
-                                .output_fd = log_fd};
-    return ramet_process_spawn(&spawn, &vm->process, err);
+    const struct ramet_qemu_shape shape = {.name = config->name,
+                                           .cpus = config->cpus,
+                                           .disk_count = config->disk_count,
+                                           .kernel = config->state_fd < 0 ? config->kernel : NULL,
+                                           .initrd = config->initrd,
+                                           .cmdline = config->cmdline};
+    return ramet_launch_spawn(vm, &shape, timeout_ms, err);
 }
 
-/* Our ends of the pairs go to their owners, QEMU's are closed: from then on an end of file means QEMU is gone. */
-static int connect_qemu(struct ramet_vm *vm, const struct ramet_vm_config *config, int (*pairs)[2], unsigned timeout_ms,
-                        struct ramet_error *err)
+/* Runs `vm` as configured; an error is explained, and `vm` is then only good for freeing. */
+static int run(struct ramet_vm *vm, const struct ramet_vm_config *config, uint64_t deadline_us, struct ramet_error *err)
 {
-    for (int i = 0; i < RAMET_QEMU_FD_COUNT; i++) {
-        close(pairs[i][1]);
-        pairs[i][1] = -1;
-    }
-    _autofree_ char *console_path = NULL;
-    if (asprintf(&console_path, "%s/console.log", config->run_dir) < 0) {
-        console_path = NULL;
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a path");
-    }
-    int r = ramet_console_open(STEAL_FD(pairs[RAMET_QEMU_CONSOLE][0]), console_path, &vm->console, err);
-    if (r == 0)
-        r = ramet_agent_open(STEAL_FD(pairs[RAMET_QEMU_AGENT][0]), &vm->agent, err);
-    if (r == 0)
-        r = ramet_qmp_open(STEAL_FD(pairs[RAMET_QEMU_QMP][0]), timeout_ms, &vm->qmp, err);
-    return r;
-}
-
-/* Without a working holder captures copy inside the pause, so this cannot fail. */
-static void connect_holder(struct ramet_vm *vm, int fd)
-{
-    struct ramet_error err = {0};
-    if (ramet_hold_hello(fd, &err) == 0) {
-        vm->hold_fd = fd;
-        return;
-    }
-    ramet_debug("VM \"%s\": %s; captures will copy inside the pause", vm->name, err.msg);
-    close(fd);
-}
-
-static int launch(struct ramet_vm *vm, const struct ramet_vm_config *config, unsigned timeout_ms,
-                  struct ramet_error *err)
-{
-    int pairs[RAMET_QEMU_FD_COUNT][2];
-    int r = open_pairs(pairs, err);
-    if (r < 0)
-        return r;
-    uint64_t start_us = ramet_now_us();
-    _autofree_ char *library = ramet_hold_library();
-    r = spawn_qemu(vm, config, library, pairs, err);
-    if (r == 0)
-        r = connect_qemu(vm, config, pairs, timeout_ms, err);
-    if (r == 0)
-        r = ramet_pagemap_find(ramet_process_pid(vm->process), vm->memory_name, vm->memory_bytes, &vm->memory_address,
-                               err);
-    if (r == 0 && library)
-        connect_holder(vm, STEAL_FD(pairs[RAMET_QEMU_HOLDER][0]));
-    vm->start_timing.spawn_us = ramet_now_us() - start_us;
-    close_pairs(pairs);
-    return r;
-}
-
-static int read_status(struct ramet_vm *vm, char *ret, size_t ret_size, struct ramet_error *err)
-{
-    _cleanup_(ramet_json_cleanup) struct ramet_json *value = NULL;
-    int r = ramet_qmp_command(vm->qmp, "query-status", NULL, RAMET_QMP_TIMEOUT_MS, &value, err);
-    if (r == 0)
-        snprintf(ret, ret_size, "%s", ramet_json_str(value, "status", ""));
-    return r;
-}
-
-/* A state QEMU cannot load ends it; its log says which device refused. */
-static int await_loaded(struct ramet_vm *vm, uint64_t deadline_us, struct ramet_error *err)
-{
-    for (;;) {
-        char status[32];
-        int r = read_status(vm, status, sizeof status, err);
-        if (r < 0 || strcmp(status, "inmigrate") != 0)
-            return r;
-        if (ramet_left_us(deadline_us) == 0)
-            return ramet_error_set(err, RAMET_TIMEOUT, "the device state was not loaded in time");
-        ramet_sleep_us(LOAD_POLL_US);
-    }
-}
-
-static int load_state(struct ramet_vm *vm, int state_fd, uint64_t deadline_us, struct ramet_error *err)
-{
-    uint64_t start_us = ramet_now_us();
-    /* Opened anew: siblings that load the same memfd must not share its offset. */
-    char path[40];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", state_fd);
-    _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return ramet_error_os(err, errno, "opening the device state");
-    int r = ramet_qmp_give_fd(vm->qmp, "state", fd, RAMET_QMP_TIMEOUT_MS, err);
-    if (r < 0)
-        return r;
-    struct ramet_json *arguments = ramet_json_object();
-    ramet_json_set_string(arguments, "uri", "fd:state");
-    r = ramet_qmp_command(vm->qmp, "migrate-incoming", arguments, RAMET_QMP_TIMEOUT_MS, NULL, err);
-    if (r == 0)
-        r = await_loaded(vm, deadline_us, err);
-    vm->start_timing.load_us = ramet_now_us() - start_us;
-    return r < 0 ? (ramet_error_prefix(err, "loading the device state"), r) : 0;
-}
-
-static int start_steps(struct ramet_vm *vm, const struct ramet_vm_config *config, struct ramet_error *err)
-{
-    unsigned timeout_ms = config->start_timeout_ms ? config->start_timeout_ms : START_MS;
-    uint64_t deadline_us = ramet_deadline_us(timeout_ms);
-    int r = ramet_pagemap_name(config->memory_path, &vm->memory_name, err);
-    if (r == 0)
-        r = launch(vm, config, timeout_ms, err);
-    if (r == 0 && config->state_fd >= 0)
-        r = load_state(vm, config->state_fd, deadline_us, err);
+    int r = ramet_launch_run(vm, config, deadline_us, err);
     if (r == 0 && config->start_paused)
         vm->paused_at_us = ramet_now_us();
-    if (r == 0 && !config->start_paused)
-        r = ramet_qmp_command(vm->qmp, "cont", NULL, RAMET_QMP_TIMEOUT_MS, NULL, err);
     return r < 0 ? ramet_vm_explain(vm, r, err) : 0;
+}
+
+/* In a spare, if there is one that works. */
+static struct ramet_vm *start_in_spare(const struct ramet_vm_config *config, const char *log_path, uint64_t deadline_us)
+{
+    struct ramet_error err = {0};
+    struct ramet_vm *vm = take_spare(config, log_path);
+    if (!vm || run(vm, config, deadline_us, &err) == 0)
+        return vm;
+    ramet_debug("spare VMM: %s; another is spawned", err.msg);
+    ramet_vm_free(vm);
+    return NULL;
+}
+
+static int start_anew(const struct ramet_vm_config *config, const char *log_path, uint64_t deadline_us,
+                      struct ramet_vm **ret, struct ramet_error *err)
+{
+    struct ramet_vm *vm = ramet_launch_new(config->name, log_path);
+    if (!vm)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a VM");
+    int r = spawn(vm, config, (unsigned)(ramet_left_us(deadline_us) / 1000), err);
+    r = r < 0 ? ramet_vm_explain(vm, r, err) : run(vm, config, deadline_us, err);
+    if (r < 0)
+        ramet_vm_free(vm);
+    else
+        *ret = vm;
+    return r;
 }
 
 int ramet_vm_start(const struct ramet_vm_config *config, struct ramet_vm **ret, struct ramet_error *err)
@@ -290,20 +164,13 @@ int ramet_vm_start(const struct ramet_vm_config *config, struct ramet_vm **ret, 
     int r = check_config(config, err);
     if (r < 0)
         return ramet_error_prefix(err, "VM \"%s\"", config->name), r;
-    struct ramet_vm *vm = calloc(1, sizeof *vm);
-    if (!vm)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a VM");
-    vm->hold_fd = -1;
-    vm->memory_bytes = config->memory_bytes;
-    vm->name = strdup(config->name);
-    if (asprintf(&vm->log_path, "%s/qemu.log", config->run_dir) < 0)
-        vm->log_path = NULL;
-    r = vm->name && vm->log_path ? start_steps(vm, config, err)
-                                 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a VM");
-    if (r < 0) {
-        ramet_vm_free(vm);
+    char log_path[PATH_MAX];
+    snprintf(log_path, sizeof log_path, "%s/qemu.log", config->run_dir);
+    uint64_t deadline_us = ramet_deadline_us(config->start_timeout_ms ? config->start_timeout_ms : START_MS);
+    ramet_vm_pool_note(config->pool, config->cpus, config->disk_count);
+    struct ramet_vm *vm = config->state_fd >= 0 ? start_in_spare(config, log_path, deadline_us) : NULL;
+    if (!vm && (r = start_anew(config, log_path, deadline_us, &vm, err)) < 0)
         return r;
-    }
     *ret = vm;
     return 0;
 }
@@ -317,6 +184,7 @@ void ramet_vm_free(struct ramet_vm *vm)
     ramet_agent_close(vm->agent);
     ramet_console_close(vm->console);
     ramet_cleanup_close(&vm->hold_fd);
+    ramet_cleanup_close(&vm->console_fd);
     free(vm->name);
     free(vm->log_path);
     free(vm->memory_name);

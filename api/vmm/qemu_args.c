@@ -24,18 +24,15 @@
  */
 #include "vmm/qemu_args.h"
 
-#include "json.h"
 #include "vmm/process.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char machine[] =
-    "pc-q35-7.2,vmport=off,hpet=off,sata=off,smbus=off,i8042=off,usb=off,graphics=off,memory-backend=ram";
+static const char machine[] = "pc-q35-7.2,vmport=off,hpet=off,sata=off,smbus=off,i8042=off,usb=off,graphics=off";
 
 struct list {
     char **items;
@@ -73,14 +70,6 @@ static void add_option(struct list *list, const char *option, const char *fmt, .
     add_owned(list, text);
 }
 
-/* Paths travel in JSON, where commas and colons mean nothing. Takes over `value`. */
-static void add_json(struct list *list, const char *option, struct ramet_json *value)
-{
-    add(list, option);
-    add_owned(list, ramet_json_text(value));
-    ramet_json_free(value);
-}
-
 static void add_cpu(struct list *list, const char *accelerator, unsigned cpus)
 {
     if (strcmp(accelerator, "tcg") == 0) {
@@ -94,38 +83,7 @@ static void add_cpu(struct list *list, const char *accelerator, unsigned cpus)
     add_option(list, "-smp", "%u", cpus);
 }
 
-static void add_memory(struct list *list, const struct ramet_vm_config *config)
-{
-    struct ramet_json *ram = ramet_json_object();
-    ramet_json_set_string(ram, "qom-type", "memory-backend-file");
-    ramet_json_set_string(ram, "id", "ram");
-    ramet_json_set_string(ram, "mem-path", config->memory_path);
-    ramet_json_set_u64(ram, "size", config->memory_bytes);
-    ramet_json_set_bool(ram, "share", false);
-    ramet_json_set_bool(ram, "merge", false);
-    ramet_json_set_bool(ram, "dump", false);
-    add_json(list, "-object", ram);
-    add_option(list, "-m", "size=%" PRIu64 "M", config->memory_bytes >> 20);
-}
-
-static void add_disk(struct list *list, size_t index, const struct ramet_vm_disk *disk)
-{
-    char node[32];
-    snprintf(node, sizeof node, "disk%zu", index);
-    struct ramet_json *file = ramet_json_object(), *raw = ramet_json_object();
-    ramet_json_set_string(file, "driver", "file");
-    ramet_json_set_string(file, "filename", disk->path);
-    ramet_json_set_string(file, "locking", "off");
-    ramet_json_set_string(raw, "driver", "raw");
-    ramet_json_set_string(raw, "node-name", node);
-    ramet_json_set_string(raw, "discard", "unmap");
-    ramet_json_set_string(raw, "detect-zeroes", "off");
-    ramet_json_set(raw, "file", file);
-    add_json(list, "-blockdev", raw);
-    add_option(list, "-device", "virtio-blk-pci,drive=%s,write-cache=on,addr=0x%zx,disable-modern=on", node, 8 + index);
-}
-
-static void add_devices(struct list *list, const struct ramet_vm_config *config)
+static void add_devices(struct list *list, size_t disk_count)
 {
     enum { FIRST = RAMET_PROCESS_FIRST_FD };
     add_option(list, "-chardev", "socket,id=qmp,fd=%d", FIRST + RAMET_QEMU_QMP);
@@ -139,22 +97,23 @@ static void add_devices(struct list *list, const struct ramet_vm_config *config)
     add_option(list, "-device", "virtio-net-pci,netdev=net,romfile=,addr=0x3,disable-modern=on");
     add_option(list, "-device", "virtio-rng-pci,addr=0x4,disable-modern=on");
     add_option(list, "-device", "vmgenid,guid=auto");
-    for (size_t i = 0; i < config->disk_count; i++)
-        add_disk(list, i, &config->disks[i]);
+    for (size_t i = 0; i < disk_count; i++) /* their files are opened later, as nodes of these names */
+        add_option(list, "-device", "virtio-blk-pci,drive=disk%zu,write-cache=on,addr=0x%zx,disable-modern=on", i,
+                   8 + i);
 }
 
 /* Where execution begins: a kernel, or a state that is loaded over QMP. */
-static void add_start(struct list *list, const struct ramet_vm_config *config)
+static void add_start(struct list *list, const struct ramet_qemu_shape *shape)
 {
-    if (config->state_fd >= 0) {
+    if (!shape->kernel) {
         add_option(list, "-incoming", "defer");
         return;
     }
-    add_option(list, "-kernel", "%s", config->kernel);
-    if (config->initrd)
-        add_option(list, "-initrd", "%s", config->initrd);
-    if (config->cmdline)
-        add_option(list, "-append", "%s", config->cmdline);
+    add_option(list, "-kernel", "%s", shape->kernel);
+    if (shape->initrd)
+        add_option(list, "-initrd", "%s", shape->initrd);
+    if (shape->cmdline)
+        add_option(list, "-append", "%s", shape->cmdline);
 }
 
 /* In QEMU's option syntax a comma inside a value is doubled. */
@@ -171,23 +130,23 @@ static void add_name(struct list *list, const char *name)
     add_option(list, "-name", "%s,debug-threads=on", text);
 }
 
-char **ramet_qemu_args(const char *qemu, const char *accelerator, const struct ramet_vm_config *config)
+char **ramet_qemu_args(const char *qemu, const char *accelerator, const struct ramet_qemu_shape *shape)
 {
     struct list list = {0};
     add(&list, qemu);
-    add_name(&list, config->name);
+    add_name(&list, shape->name);
     add(&list, "-nodefaults");
     add(&list, "-no-user-config");
     add_option(&list, "-display", "none");
     add_option(&list, "-machine", "%s", machine);
     add_option(&list, "-global", "apic-common.vapic=off");
     add_option(&list, "-global", "migration.send-configuration=off");
-    add_cpu(&list, accelerator, config->cpus);
-    add_memory(&list, config);
-    add_devices(&list, config);
-    add_start(&list, config);
+    add_cpu(&list, accelerator, shape->cpus);
+    add_devices(&list, shape->disk_count);
+    add_start(&list, shape);
     add(&list, "-no-reboot");
-    add(&list, "-S"); /* ramet_vm_start gives the word */
+    add(&list, "-S");         /* ramet_launch_run gives the word */
+    add(&list, "-preconfig"); /* memory and disks come over QMP */
     if (list.failed)
         ramet_qemu_args_free(&list.items);
     return list.items;

@@ -23,7 +23,8 @@ struct ramet_vm {
     struct ramet_qmp *qmp;
     struct ramet_agent *agent;
     struct ramet_console *console;
-    int hold_fd; /* to the holder library, -1 when it is not there */
+    int hold_fd;    /* to the holder library, -1 when it is not there */
+    int console_fd; /* until `console` takes it over, then -1 */
     struct ramet_vm_timing start_timing;
     struct ramet_vm_timing last; /* of the pause under way or the last one */
     uint64_t paused_at_us;

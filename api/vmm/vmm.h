@@ -40,6 +40,7 @@
 #include <sys/types.h>
 
 struct ramet_vm;
+struct ramet_vm_pool;
 
 struct ramet_vm_disk {
     /* Raw image, opened read-write. When ramet_vm_pause returns, all guest writes have reached it by write(2) and
@@ -64,6 +65,8 @@ struct ramet_vm_config {
     /* A restore begins with its vCPUs stopped when set; ramet_vm_resume starts them. */
     bool start_paused;
     unsigned start_timeout_ms; /* until the VMM answers and the state is loaded; 0: 30 s */
+    /* A restore takes a VMM from here where one waits (pool.h). NULL: it spawns its own. Borrowed. */
+    struct ramet_vm_pool *pool;
 };
 
 /*
@@ -72,7 +75,8 @@ struct ramet_vm_config {
  */
 struct ramet_vm_timing {
     uint64_t stop_us, state_us, hold_us, scan_us, copy_us, resume_us, pause_us; /* capture; pause_us: stop..resume */
-    uint64_t spawn_us, load_us;                                                 /* restore */
+    /* A start; spawn_us: 0 for a pooled one. load_us: from then on until it ran. */
+    uint64_t spawn_us, load_us;
 };
 
 /* What a capture found. The memfds are owned by the capture until stolen by setting them to -1. */

@@ -17,7 +17,7 @@
  *   another thread of the VMM left them in.
  * A holder is killed on command, when this thread ends, or when the VMM dies (PDEATHSIG).
  *
- * It also opens the memory file ($RAMET_HOLDER_MEMORY) read-only where the VMM asks for
+ * It also opens the memory file, whose path it is told, read-only where the VMM asks for
  * read-write: QEMU does, though it maps the file privately, and on the mount a descriptor
  * that could write bypasses the page cache all children share.
  *
@@ -46,6 +46,8 @@ enum { HOLDER_MAX = 8, STACK_SIZE = 64 * 1024 };
 /* Only the library's thread touches these. */
 static int channel = -1;
 static pid_t holders[HOLDER_MAX]; /* 0: free */
+
+static char *_Atomic memory_path; /* set once by the library's thread, read by the VMM's */
 
 static _Noreturn void hold(pid_t parent)
 {
@@ -113,11 +115,20 @@ static int drop(pid_t pid)
     return ESRCH;
 }
 
+static int name_memory(const char *path)
+{
+    if (memory_path)
+        return EEXIST;
+    memory_path = strndup(path, RAMET_HOLDER_PATH_SIZE - 1);
+    return memory_path ? 0 : ENOMEM;
+}
+
 static struct ramet_holder_answer obey(const struct ramet_holder_request *request)
 {
     struct ramet_holder_answer answer = {.serial = request->serial};
     switch (request->op) {
     case RAMET_HOLDER_HELLO: break;
+    case RAMET_HOLDER_MEMORY: answer.os_errno = name_memory(request->path); break;
     case RAMET_HOLDER_TAKE: answer.os_errno = take(request->address, request->size, &answer.pid); break;
     case RAMET_HOLDER_DROP: answer.os_errno = drop(request->pid); break;
     default: answer.os_errno = EINVAL; break;
@@ -166,7 +177,7 @@ static __attribute__((constructor)) void begin(void)
 
 static int open_file(const char *path, int flags, mode_t mode)
 {
-    const char *memory = getenv(RAMET_HOLDER_MEMORY_ENV);
+    const char *memory = memory_path;
     if (memory && (flags & (O_ACCMODE | O_CREAT)) == O_RDWR && strcmp(path, memory) == 0)
         flags = (flags & ~O_ACCMODE) | O_RDONLY;
     return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);

@@ -10,10 +10,11 @@
 #include <stdint.h>
 
 #define RAMET_HOLDER_FD_ENV "RAMET_HOLDER_FD"
-#define RAMET_HOLDER_MEMORY_ENV "RAMET_HOLDER_MEMORY" /* the memory file, to be opened read-only */
+#define RAMET_HOLDER_PATH_SIZE 4096
 
 enum ramet_holder_op {
     RAMET_HOLDER_HELLO = 1, /* answers: the library is there */
+    RAMET_HOLDER_MEMORY,    /* `path` is the memory file, to be opened read-only; once */
     RAMET_HOLDER_TAKE,      /* fork a holder of [address, address + size); answers its pid */
     RAMET_HOLDER_DROP,      /* kill and reap the holder `pid` */
 };
@@ -24,6 +25,7 @@ struct ramet_holder_request {
     uint64_t address, size;
     int32_t pid;
     uint32_t reserved;
+    char path[RAMET_HOLDER_PATH_SIZE]; /* NUL-terminated */
 };
 
 struct ramet_holder_answer {
