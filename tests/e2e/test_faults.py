@@ -147,7 +147,7 @@ def half_made(vm, check, before, parent):
 
 
 def running(bin_dir, guest_dir, check):
-    vm = d.Daemon(bin_dir, guest_dir)
+    vm = d.Daemon(bin_dir, guest_dir, {"RAMET_POOL": "0"})  # each child starts a QEMU of its own
     # A QEMU that starts until the flag file is there, and then fails where it should take a state in.
     wrapper = f"{vm.top}/qemu"
     with open(wrapper, "w", encoding="utf-8") as file:
