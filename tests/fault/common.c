@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 uint64_t number_from(const char *variable, uint64_t otherwise)
@@ -33,6 +34,20 @@ uint64_t test_begin(char dir[64])
     }
     faults_seed(seed);
     return seed;
+}
+
+uint64_t dir_number(const char *dir)
+{
+    struct stat st;
+    return stat(dir, &st) == 0 ? st.st_ino : 0;
+}
+
+void stop_if_replaced(const char *dir, uint64_t number)
+{
+    if (dir_number(dir) == number)
+        return;
+    printf("%s was removed while the test ran: what it found says nothing\n", dir);
+    exit(2);
 }
 
 bool complain(char *problem, const char *what, const char *detail)

@@ -16,6 +16,14 @@ uint64_t number_from(const char *variable, uint64_t otherwise);
  */
 uint64_t test_begin(char dir[64]);
 
+/* The number by which a directory is told from another of its name. */
+uint64_t dir_number(const char *dir);
+/*
+ * Exits when `dir` is not the one that had this number: somebody removed it under the test, the store made a fresh one,
+ * and all that was acknowledged is gone indeed.
+ */
+void stop_if_replaced(const char *dir, uint64_t number);
+
 /* Puts "what: detail", of which the first line is enough, into problem[problem_size]; false. */
 bool complain(char *problem, const char *what, const char *detail);
 /* fsck of an open store finds nothing. */

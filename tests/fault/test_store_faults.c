@@ -9,7 +9,7 @@
  * each time from the prepared store. After a failed sync the power also goes, taking
  * what that sync was to make durable.
  *
- * usage: test_store_faults [STEP]
+ * usage: test_store_faults [STEP [FAULT]]
  *   RAMET_TEST_SEED=N    replays a run
  *   RAMET_FAULT_ALL=1    every call; else calls are left out the further up they are and the longer it takes
  *   RAMET_FAULT_EVERY=N  about one call in N
@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -33,7 +34,7 @@ enum { default_every = 20 };
 #else
 enum { default_every = 1 };
 #endif
-enum { failures_max = 20, patience_s = 120 };
+enum { failures_max = 20, tick_s = 10, patience_ticks = 12 };
 
 static const struct fault {
     const char *name;
@@ -61,16 +62,34 @@ struct run {
     char dir[64], work[80], base[80], lost[80];
     struct scenario prepared; /* closed */
     struct replay *restore;   /* fills `work` from `base` */
+    uint64_t work_number;     /* of the directory */
     size_t cases, failed_steps, failures;
+    uint64_t slowest_us; /* case of the step */
 };
 
 static char current[256]; /* the case under way, for when it crashes or hangs */
+static volatile sig_atomic_t ticks;
 
 static void tell(int signal_number)
 {
     (void)!write(STDOUT_FILENO, current, strlen(current));
     signal(signal_number, SIG_DFL);
     raise(signal_number);
+}
+
+/* Counts time in which the process could run: however long it was stopped for, that is one tick. */
+static void tick(int signal_number)
+{
+    if (++ticks == patience_ticks)
+        tell(signal_number);
+}
+
+static void watch(void)
+{
+    const struct sigaction action = {.sa_handler = tick, .sa_flags = SA_RESTART};
+    const struct itimerval every = {.it_interval.tv_sec = tick_s, .it_value.tv_sec = tick_s};
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &every, NULL);
 }
 
 /* --- one case --- */
@@ -182,10 +201,15 @@ static void run_fault(struct run *run, const struct scenario_step *step, const s
         bool going_on = (seed = mix(seed)) >> 40 & 1;
         plan.nth = nth;
         snprintf(current, sizeof current, "died or hung: %s, %s %" PRIu64 "\n", step->name, fault->name, nth);
-        alarm(patience_s);
+        ticks = 0;
         run->cases++;
-        if (run_case(run, step, &plan, going_on, &struck, problem))
+        uint64_t case_began = ramet_now_us();
+        bool ok = run_case(run, step, &plan, going_on, &struck, problem);
+        uint64_t took = ramet_now_us() - case_began;
+        run->slowest_us = took > run->slowest_us ? took : run->slowest_us;
+        if (ok)
             continue;
+        stop_if_replaced(run->work, run->work_number);
         run->failures++;
         printf("FAIL %s, %s %" PRIu64 "%s: %s\n", step->name, fault->name, nth, going_on ? " (and going on)" : "",
                problem);
@@ -252,7 +276,7 @@ int main(int argc, char **argv)
 {
     static const struct fault_log nothing;
     struct run run = {0};
-    signal(SIGALRM, tell);
+    watch();
     signal(SIGABRT, tell);
     signal(SIGSEGV, tell);
     run.seed = test_begin(run.dir);
@@ -263,17 +287,20 @@ int main(int argc, char **argv)
     if (!prepare(&run))
         return 1;
     run.restore = replay_new(&nothing, run.base, run.work);
+    run.work_number = dir_number(run.work);
     for (size_t i = 0; i < scenario_step_count; i++) {
         if (argc > 1 && strcmp(argv[1], scenario_steps[i].name) != 0)
             continue;
         size_t cases = run.cases;
         uint64_t step_began = ramet_now_us();
+        run.slowest_us = 0;
         if (!find_work(&run, &scenario_steps[i]))
             continue;
         for (size_t j = 0; j < fault_count; j++)
-            run_fault(&run, &scenario_steps[i], &faults[j]);
-        printf("%s: %zu cases in %.1f s\n", scenario_steps[i].name, run.cases - cases,
-               (double)(ramet_now_us() - step_began) / 1e6);
+            if (argc <= 2 || strcmp(argv[2], faults[j].name) == 0)
+                run_fault(&run, &scenario_steps[i], &faults[j]);
+        printf("%s: %zu cases in %.1f s, the slowest in %.1f s\n", scenario_steps[i].name, run.cases - cases,
+               (double)(ramet_now_us() - step_began) / 1e6, (double)run.slowest_us / 1e6);
     }
     replay_free(run.restore);
     ramet_dir_remove(run.dir, NULL);
