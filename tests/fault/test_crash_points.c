@@ -6,7 +6,9 @@
  * A scenario is recorded once: every write, sync and change of a name or size, and after
  * each step that succeeded the model. Then the directory is made as it would be after a
  * crash at each of those operations, opened, checked by fsck and against the model, and
- * on some of them used further.
+ * on some of them used further: until it is closed, or, with what a torn crash left,
+ * until the next crash. What is found then is all that was acknowledged in either life:
+ * recovering from the first crash must leave nothing that a second one could use against it.
  *
  * usage: test_crash_points
  *   RAMET_TEST_SEED=N          replays a run (RocksDB's threads may still shift a few operations)
@@ -49,7 +51,8 @@ struct run {
     struct fault_log log;
     struct mark *marks;
     size_t mark_count;
-    size_t points, of_variant[REPLAY_VARIANTS], used, rebuilt, failures;
+    uint64_t target_number; /* of the directory */
+    size_t points, of_variant[REPLAY_VARIANTS], used, rebuilt, crashed_again, failures;
 };
 
 /* Whether a crash right after it differs from one before: the info log is never read. */
@@ -130,6 +133,7 @@ enum use {
     USE_OPEN,
     USE_FURTHER, /* opened, and gone on with */
     USE_REBUILD, /* the index is lost as well */
+    USE_CRASH,   /* opened, gone on with, and crashed again */
 };
 
 /* Opens what a crash left and compares: `before` was acknowledged, the step to `after` was under way. */
@@ -150,6 +154,71 @@ static bool check_point(const char *dir, const struct model *before, const struc
     if (ok && use == USE_FURTHER)
         ok = use_further(&s, before, after, problem);
     scenario_close(&s);
+    return ok;
+}
+
+/* --- a second life, which ends in a crash too --- */
+
+static const char *const second_steps[] = {"import files", "fork snapshot", "collect", "import layers", "collect"};
+enum { second_mark_count = 1 + sizeof second_steps / sizeof *second_steps };
+
+/* Lives on with what the first crash left, recorded; the marks say what the second life had acknowledged when. */
+static bool live_on(const char *dir, uint64_t seed, struct fault_log *log, struct mark marks[second_mark_count],
+                    char *problem)
+{
+    struct scenario s;
+    struct ramet_error err = {0};
+    scenario_init(&s, dir, seed);
+    s.names = 1u << 20;
+    faults_begin(dir);
+    faults_record(log);
+    int r = scenario_open(&s, &err);
+    marks[0] = (struct mark){.step = "opening", .to = faults_recorded()};
+    for (size_t i = 1; i < second_mark_count && r >= 0; i++) {
+        const char *step = second_steps[i - 1];
+        r = scenario_run(&s, scenario_find(step), &err);
+        marks[i] = (struct mark){.step = step, .from = marks[i - 1].to, .to = faults_recorded(), .after = s.now};
+    }
+    scenario_close(&s);
+    faults_end();
+    return r >= 0 || complain(problem, "living on", err.msg);
+}
+
+/* A crash within or after the step that ends at `mark`, to which `mark[-1]` was acknowledged. */
+static bool crash_again(struct replay *replay, const char *dir, const struct mark *mark, const struct model *before,
+                        const struct model *after, uint64_t *seed, char *problem)
+{
+    static const enum replay_variant variants[] = {REPLAY_TORN, REPLAY_LOST, REPLAY_KILL};
+    char found[problem_size] = "";
+    enum replay_variant variant = variants[rng_below(seed, REPLAY_VARIANTS)];
+    bool done = variant != REPLAY_TORN && rng_below(seed, 2);
+    size_t count = done ? mark->to : mark->from + 1 + rng_below(seed, mark->to - mark->from);
+    struct model both = *before, both_after = *after;
+    model_merge(&both, done ? &mark->after : &mark[-1].after);
+    model_merge(&both_after, &mark->after);
+    replay_make(replay, count, variant, rng_next(seed));
+    if (check_point(dir, &both, &both_after, *seed, USE_OPEN, found))
+        return true;
+    snprintf(problem, problem_size, "the second life, %s operation %zu (%s): %.500s", replay_variant_name(variant),
+             count, mark->step, found);
+    return false;
+}
+
+static bool check_second_life(const char *dir, const struct model *before, const struct model *after, uint64_t seed,
+                              char *problem)
+{
+    char again[128];
+    struct fault_log log = {0};
+    struct mark marks[second_mark_count] = {0};
+    snprintf(again, sizeof again, "%s.again", dir);
+    struct replay *replay = replay_new(&log, dir, again);
+    bool ok = live_on(dir, seed, &log, marks, problem);
+    for (size_t i = 1; i < second_mark_count && ok; i++)
+        if (marks[i].to > marks[i].from)
+            ok = crash_again(replay, again, &marks[i], before, after, &seed, problem);
+    replay_free(replay);
+    fault_log_free(&log);
+    ramet_dir_remove(again, NULL);
     return ok;
 }
 
@@ -196,14 +265,18 @@ static void visit(struct run *run, struct replay *replay, const char *target, si
     }
     /* Until the packs are synced again, a power cut may take from them what the index has. */
     bool rebuild = variant == REPLAY_KILL && under_way > 0 && seed % 8 == 1;
-    enum use use = rebuild ? USE_REBUILD : seed % 4 == 0 ? USE_FURTHER : USE_OPEN;
+    bool crash = variant == REPLAY_TORN && seed % 4 == 2;
+    enum use use = rebuild ? USE_REBUILD : crash ? USE_CRASH : seed % 4 == 0 ? USE_FURTHER : USE_OPEN;
     replay_make(replay, count, variant, seed);
     run->points++;
     run->of_variant[variant]++;
     run->used += use == USE_FURTHER;
     run->rebuilt += use == USE_REBUILD;
-    if (check_point(target, before, after, seed, use, problem))
+    run->crashed_again += use == USE_CRASH;
+    if (use == USE_CRASH ? check_second_life(target, before, after, seed, problem)
+                         : check_point(target, before, after, seed, use, problem))
         return;
+    stop_if_replaced(target, run->target_number);
     fault_op_describe(&run->log.ops[count - 1], what, sizeof what);
     printf("FAIL %s operation %zu of %zu, the %s (%s): %s\n", replay_variant_name(variant), count, run->log.count, what,
            step, problem);
@@ -217,6 +290,7 @@ static void visit_all(struct run *run, const char *target)
     uint64_t every = number_from("RAMET_FAULT_EVERY", default_every);
     bool all = number_from("RAMET_FAULT_ALL", 0);
     struct replay *replay = replay_new(&run->log, NULL, target);
+    run->target_number = dir_number(target);
     for (size_t count = 1; count <= run->log.count && run->failures < failures_max; count++) {
         uint64_t drawn = mix(run->seed ^ mix(count));
         if (!is_boundary(&run->log.ops[count - 1]) || (!all && drawn / REPLAY_VARIANTS % every))
@@ -291,9 +365,9 @@ int main(void)
     began = ramet_now_us();
     visit_all(&run, target);
     printf("%zu points in %.1f s: %zu kills, %zu power cuts, %zu power cuts with torn writes; %zu used further, "
-           "%zu rebuilt\n",
+           "%zu crashed again, %zu rebuilt\n",
            run.points, (double)(ramet_now_us() - began) / 1e6, run.of_variant[REPLAY_KILL], run.of_variant[REPLAY_LOST],
-           run.of_variant[REPLAY_TORN], run.used, run.rebuilt);
+           run.of_variant[REPLAY_TORN], run.used, run.crashed_again, run.rebuilt);
     ramet_dir_remove(run.dir, &err);
     fault_log_free(&run.log);
     scenario_free_models();
