@@ -9,6 +9,16 @@
  * after it was written, entries of the index reach the list in order (a quarter of the
  * time), and closing flushes. docs/performance.md, "Index", has what each choice here
  * was measured against.
+ *
+ * After a crash the log may be torn, and is replayed up to there. Opening then writes what
+ * it replayed into tables and moves every family past all logs it found, in one synced
+ * record of the manifest, before it returns (RocksDB's avoid_flush_during_recovery must stay
+ * off): the torn log is never read again and cannot cut off what a later one holds. So no
+ * acknowledged write depends on closing, or on its flush.
+ *
+ * A flush that fails for good, as when reads fail for ever, is fatal to RocksDB: it is not
+ * tried again, its thread pauses for a second, and closing waits for that and no longer.
+ * On a full disk RocksDB waits for space, which closing calls off.
  */
 #include "kv.h"
 
