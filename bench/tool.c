@@ -16,7 +16,7 @@ void runs(int r)
 {
     if (r == 0)
         return;
-    fprintf(stderr, "ramet-scale-bench: %s\n", err.msg);
+    fprintf(stderr, "bench: %s\n", err.msg);
     exit(1);
 }
 
@@ -24,7 +24,7 @@ void *make_memory(size_t size)
 {
     void *p = calloc(1, size);
     if (!p) {
-        fprintf(stderr, "ramet-scale-bench: no memory\n");
+        fprintf(stderr, "bench: no memory\n");
         exit(1);
     }
     return p;
@@ -127,7 +127,7 @@ void reset_peak(void)
 {
     int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
     if (fd < 0 || write(fd, "5", 1) != 1)
-        fprintf(stderr, "ramet-scale-bench: the peak of memory is that since the start\n");
+        fprintf(stderr, "bench: the peak of memory is that since the start\n");
     if (fd >= 0)
         close(fd);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the parts of ramet-scale-bench share. Results are lines of JSON on standard
+ * What ramet-scale-bench and ramet-branch-bench share. Results are lines of JSON on standard
  * output, {"name", "unit", "samples"}, which the scripts gather; any failure ends the
  * program with its message.
  */

@@ -61,6 +61,7 @@ void ramet_memory_close(struct ramet_memory_store *store)
 {
     if (!store)
         return;
+    ramet_fault_server_free(store->server);
     ramet_catalog_close(store->catalog);
     if (store->store)
         ramet_store_close(store->store);
@@ -182,7 +183,19 @@ static int load_state(const struct ramet_snapshot *snapshot, void **ret, size_t 
     return r;
 }
 
-static int load_snapshot(struct ramet_memory_store *store, struct ramet_snapshot *snapshot,
+/* Whether pages can be brought on demand; the thread that does starts with the first image that wants it. */
+static bool can_serve(struct ramet_memory_store *store)
+{
+    struct ramet_error err = {0};
+    pthread_mutex_lock(&store->lock);
+    if (!store->server && ramet_fault_server_new(&store->server, &err) < 0)
+        ramet_debug("%s; all memory is read at once", err.msg);
+    bool can = store->server;
+    pthread_mutex_unlock(&store->lock);
+    return can;
+}
+
+static int load_snapshot(struct ramet_memory_store *store, struct ramet_snapshot *snapshot, bool lazy,
                          struct ramet_memory_image **ret, struct ramet_error *err)
 {
     struct ramet_image *memory = ramet_snapshot_image(snapshot, memory_name);
@@ -193,7 +206,8 @@ static int load_snapshot(struct ramet_memory_store *store, struct ramet_snapshot
         return ramet_error_set(err, RAMET_INVALID, "snapshot %s holds no memory", snapshot->id);
     int r = load_state(snapshot, &state, &state_bytes, err);
     if (r == 0)
-        r = ramet_resident_load(memory, &resident, err);
+        r = lazy && can_serve(store) ? ramet_resident_lazy(memory, &resident, err)
+                                     : ramet_resident_load(memory, &resident, err);
     if (r < 0) {
         free(state);
         return ramet_error_prefix(err, "snapshot %s", snapshot->id);
@@ -201,8 +215,8 @@ static int load_snapshot(struct ramet_memory_store *store, struct ramet_snapshot
     return ramet_memory_image_new(store, resident, state, state_bytes, snapshot, ret, err);
 }
 
-int ramet_memory_load(struct ramet_memory_store *store, const char *ref, struct ramet_memory_image **ret,
-                      struct ramet_error *err)
+static int load(struct ramet_memory_store *store, const char *ref, bool lazy, struct ramet_memory_image **ret,
+                struct ramet_error *err)
 {
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
     int r = ramet_catalog_find(store->catalog, ref, &snapshot, err);
@@ -210,9 +224,26 @@ int ramet_memory_load(struct ramet_memory_store *store, const char *ref, struct 
         return r;
     struct ramet_memory_image *loaded = find_loaded(store, snapshot->id);
     if (!loaded)
-        return load_snapshot(store, snapshot, ret, err);
+        return load_snapshot(store, snapshot, lazy, ret, err);
     *ret = loaded;
     return 0;
+}
+
+int ramet_memory_load(struct ramet_memory_store *store, const char *ref, struct ramet_memory_image **ret,
+                      struct ramet_error *err)
+{
+    return load(store, ref, false, ret, err);
+}
+
+int ramet_memory_load_lazily(struct ramet_memory_store *store, const char *ref, struct ramet_memory_image **ret,
+                             struct ramet_error *err)
+{
+    return load(store, ref, true, ret, err);
+}
+
+int ramet_memory_fault(struct ramet_memory_store *store, const void *address, struct ramet_error *err)
+{
+    return store->server ? ramet_fault_server_error(store->server, address, err) : 0;
 }
 
 /* --- durability --- */

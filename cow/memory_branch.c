@@ -31,6 +31,7 @@ struct ramet_memory_branch {
     struct ramet_resident *at;
     uint8_t *address;
     uint64_t size;
+    bool served;  /* its root is lazy: the fault server knows the mapping */
     bool watched; /* the range is registered: writes are noticed */
     bool tracked; /* and what was noticed is all since `at` */
     bool broken;  /* a rollback failed */
@@ -38,16 +39,27 @@ struct ramet_memory_branch {
 
 /* --- mapping --- */
 
-static int map_root(struct ramet_memory_branch *branch, const struct ramet_resident *state, struct ramet_error *err)
+static int map_root(struct ramet_memory_branch *branch, struct ramet_resident *state, struct ramet_error *err)
 {
     int fixed = branch->address ? MAP_FIXED : 0;
     void *address = mmap(branch->address, branch->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | fixed,
                          ramet_resident_fd(state), 0);
     if (address == MAP_FAILED)
         return ramet_error_os(err, errno, "cannot map %llu bytes of memory", (unsigned long long)branch->size);
+    if (branch->served) /* what was there is gone */
+        ramet_fault_server_remove(branch->store->server, address);
     branch->address = address;
-    branch->watched = branch->tracked = false;
-    return 0;
+    branch->served = branch->watched = branch->tracked = false;
+    if (!ramet_resident_is_lazy(state))
+        return 0;
+    int r = ramet_fault_server_add(branch->store->server, address, state, err);
+    branch->served = branch->watched = branch->tracked = r == 0;
+    return r;
+}
+
+static int userfault_fd(const struct ramet_memory_branch *branch)
+{
+    return branch->served ? ramet_fault_server_fd(branch->store->server) : branch->store->userfault_fd;
 }
 
 static bool watch(struct ramet_memory_branch *branch)
@@ -67,7 +79,7 @@ static int place_run(struct ramet_memory_branch *branch, const struct ramet_laye
     if (!branch->watched)
         return ramet_layer_read(layer, page, count, to, err);
     int r = ramet_layer_read(layer, page, count, buf, err);
-    return r < 0 ? r : ramet_userfault_place(branch->store->userfault_fd, to, buf, count * RAMET_PAGE_SIZE, err);
+    return r < 0 ? r : ramet_userfault_place(userfault_fd(branch), to, buf, count * RAMET_PAGE_SIZE, err);
 }
 
 /* Puts the pages of [first, first + count) that are not the root's in `state`. */
@@ -88,7 +100,7 @@ static int place(struct ramet_memory_branch *branch, const struct ramet_resident
 }
 
 /* A fresh mapping with all of the state's pages. */
-static int map_state(struct ramet_memory_branch *branch, const struct ramet_resident *state, struct ramet_error *err)
+static int map_state(struct ramet_memory_branch *branch, struct ramet_resident *state, struct ramet_error *err)
 {
     int r = map_root(branch, state, err);
     if (r < 0 || ramet_resident_changed(state) == 0)
@@ -117,6 +129,8 @@ void ramet_memory_branch_free(struct ramet_memory_branch *branch)
 {
     if (!branch)
         return;
+    if (branch->served)
+        ramet_fault_server_remove(branch->store->server, branch->address);
     if (branch->address)
         munmap(branch->address, branch->size);
     ramet_resident_unref(branch->at);

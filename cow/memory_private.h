@@ -4,6 +4,7 @@
 #define RAMET_COW_MEMORY_PRIVATE_H
 
 #include "catalog.h"
+#include "fault_server.h"
 #include "ramet_memory.h"
 #include "resident.h"
 
@@ -16,6 +17,7 @@ struct ramet_memory_store {
     int userfault_fd; /* -1: writes are not tracked */
     pthread_mutex_t lock;
     struct ramet_memory_image *images; /* lock */
+    struct ramet_fault_server *server; /* lock until it is there; then constant */
 };
 
 struct ramet_memory_image {

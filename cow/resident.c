@@ -30,6 +30,7 @@
 #include <sys/stat.h>
 
 enum { depth_max = 100, spare_pages = 16384, buffer_pages = 256 };
+enum { fill_pages = 16 /* two frames of the store: what is decompressed for one page is mostly used */ };
 
 struct entry {
     uint64_t page;
@@ -40,6 +41,7 @@ struct ramet_resident {
     _Atomic unsigned refs;
     struct ramet_image *image;
     int fd;                      /* a root's; -1 */
+    uint8_t *filled;             /* a lazy root's: blocks of fill_pages that its file has */
     struct ramet_resident *base; /* NULL: a root */
     struct ramet_layer *layer;   /* over base */
     struct entry *entries;       /* ascending */
@@ -81,6 +83,7 @@ void ramet_resident_unref(struct ramet_resident *resident)
         ramet_layer_unref(resident->layer);
         ramet_cleanup_close(&resident->fd);
         pthread_mutex_destroy(&resident->lock);
+        free(resident->filled);
         free(resident->entries);
         free(resident);
         resident = base;
@@ -101,6 +104,9 @@ static int seal(int fd, struct ramet_error *err)
 static int root_new(struct ramet_image *image, struct ramet_resident **ret, struct ramet_error *err)
 {
     _cleanup_(unref_cleanup) struct ramet_resident *root = NULL;
+    if (ramet_image_size(image) == 0 || ramet_image_size(image) % RAMET_PAGE_SIZE)
+        return ramet_error_set(err, RAMET_INVALID, "memory of %llu bytes is not a whole number of pages",
+                               (unsigned long long)ramet_image_size(image));
     int r = resident_new(image, &root, err);
     if (r < 0)
         return r;
@@ -115,9 +121,6 @@ int ramet_resident_load(struct ramet_image *image, struct ramet_resident **ret, 
 {
     _cleanup_(unref_cleanup) struct ramet_resident *root = NULL;
     uint64_t data_bytes;
-    if (ramet_image_size(image) == 0 || ramet_image_size(image) % RAMET_PAGE_SIZE)
-        return ramet_error_set(err, RAMET_INVALID, "memory of %llu bytes is not a whole number of pages",
-                               (unsigned long long)ramet_image_size(image));
     int r = root_new(image, &root, err);
     if (r == 0)
         r = ramet_image_write_file(image, root->fd, "resident memory", &data_bytes, err);
@@ -126,6 +129,49 @@ int ramet_resident_load(struct ramet_image *image, struct ramet_resident **ret, 
     if (r == 0)
         *ret = STEAL(root);
     return r;
+}
+
+int ramet_resident_lazy(struct ramet_image *image, struct ramet_resident **ret, struct ramet_error *err)
+{
+    _cleanup_(unref_cleanup) struct ramet_resident *root = NULL;
+    int r = root_new(image, &root, err);
+    if (r < 0)
+        return r;
+    root->filled = calloc(ramet_image_size(image) / RAMET_PAGE_SIZE / fill_pages + 1, 1);
+    if (!root->filled)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a resident image");
+    if (fcntl(root->fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+        return ramet_error_os(err, errno, "cannot seal a resident image");
+    *ret = STEAL(root);
+    return 0;
+}
+
+bool ramet_resident_is_lazy(const struct ramet_resident *resident)
+{
+    while (resident->base)
+        resident = resident->base;
+    return resident->filled != NULL;
+}
+
+static int fill(struct ramet_resident *root, uint64_t page, uint64_t count, struct ramet_error *err)
+{
+    uint8_t buf[fill_pages * RAMET_PAGE_SIZE];
+    uint64_t offset = page * RAMET_PAGE_SIZE, left = ramet_resident_size(root) - offset;
+    size_t size = left < count * RAMET_PAGE_SIZE ? (size_t)left : (size_t)count * RAMET_PAGE_SIZE;
+    int r = ramet_image_read(root->image, offset, buf, size, err);
+    return r < 0 ? r : ramet_file_write(root->fd, "resident memory", buf, size, offset, err);
+}
+
+int ramet_resident_fill(struct ramet_resident *resident, uint64_t page, struct ramet_error *err)
+{
+    struct ramet_resident *root = ramet_resident_root(resident);
+    uint64_t block = page / fill_pages;
+    if (root->filled[block])
+        return 0;
+    int r = fill(root, block * fill_pages, fill_pages, err);
+    if (r == 0)
+        root->filled[block] = 1;
+    return r < 0 ? fill(root, page, 1, err) : 0;
 }
 
 /* Pages its root's file holds. */
@@ -182,7 +228,8 @@ static int make_whole(struct ramet_resident *resident, struct ramet_resident **r
 /* True when this branch is the one that makes the whole. */
 static bool whole_is_due(struct ramet_resident *resident)
 {
-    bool due = !resident->whole && !resident->making && resident->copied >= root_pages(resident);
+    bool due = !resident->whole && !ramet_resident_is_lazy(resident) && !resident->making &&
+               resident->copied >= root_pages(resident);
     resident->making |= due;
     resident->copied += resident->count;
     return due;

@@ -17,6 +17,13 @@ struct ramet_resident;
 
 /* A root, with all of the image's bytes; references the image. Reads with several threads. */
 int ramet_resident_load(struct ramet_image *image, struct ramet_resident **ret, struct ramet_error *err);
+/* A root whose file has no bytes yet; ramet_resident_fill brings them. Its mappings must be served (fault_server.h). */
+int ramet_resident_lazy(struct ramet_image *image, struct ramet_resident **ret, struct ramet_error *err);
+/* Whether its root is one. */
+bool ramet_resident_is_lazy(const struct ramet_resident *resident);
+/* Reads the page of a lazy root, and its neighbours, into the file; when they cannot be read, the page alone. By one
+ * thread at a time. */
+int ramet_resident_fill(struct ramet_resident *resident, uint64_t page, struct ramet_error *err);
 /*
  * The state after `base` with the pages of `runs` changed; they lie packed in `fd`. Takes `fd` over in every case. Its
  * image is layered over that of `base`.

@@ -77,6 +77,16 @@ int ramet_memory_create(struct ramet_memory_store *store, uint64_t size_bytes, s
 /* A stored snapshot by id or tag; all its memory is read. One that is loaded already is shared. */
 int ramet_memory_load(struct ramet_memory_store *store, const char *ref, struct ramet_memory_image **ret,
                       struct ramet_error *err);
+/*
+ * As ramet_memory_load, but returns at once: a page is read when a branch first touches it, once for all branches of
+ * the image. A page that cannot be read is never zeros: whoever touches it gets SIGBUS (KVM's vCPU thread inside
+ * KVM_RUN), and ramet_memory_fault tells why. Needs Linux 6.7 and CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1;
+ * without them it is ramet_memory_load. An image that is loaded already is shared as it is.
+ */
+int ramet_memory_load_lazily(struct ramet_memory_store *store, const char *ref, struct ramet_memory_image **ret,
+                             struct ramet_error *err);
+/* 0, or the error behind a SIGBUS at this address (si_addr) in a branch of the store's. */
+int ramet_memory_fault(struct ramet_memory_store *store, const void *address, struct ramet_error *err);
 struct ramet_memory_image *ramet_memory_image_ref(struct ramet_memory_image *image);
 void ramet_memory_image_unref(struct ramet_memory_image *image); /* NULL is a no-op */
 uint64_t ramet_memory_size(const struct ramet_memory_image *image);

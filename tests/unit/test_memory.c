@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: branches, snapshots and rollbacks within one process hold what a plain array would, whatever their order, with
- * and without the kernel tracking writes; they copy what changed and no more; what was committed is there afterwards.
+ * and without the kernel tracking writes; they copy what changed and no more; what was committed is there afterwards,
+ * read at once or page by page, and damage is never memory.
  */
 #include "testing.h"
 
 #include "base/cleanup.h"
 #include "memory_private.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { PAGES = 1500, SIZE = PAGES * RAMET_PAGE_SIZE, STATE = 5000 };
 
@@ -110,7 +115,11 @@ static void store_and_load(struct world *world, size_t i)
     check_ok(ramet_memory_commit(world->images[i], "newest", &err));
     if (test_below(2)) {
         ramet_memory_image_unref(world->images[i]);
-        check_ok(ramet_memory_load(store, test_below(2) ? id : "newest", &world->images[i], &err));
+        const char *ref = test_below(2) ? id : "newest";
+        if (test_below(2))
+            check_ok(ramet_memory_load(store, ref, &world->images[i], &err));
+        else
+            check_ok(ramet_memory_load_lazily(store, ref, &world->images[i], &err));
     }
     const uint64_t *text = ramet_memory_state(world->images[i], &size);
     assert_int_equal(size, STATE);
@@ -305,6 +314,148 @@ static void test_committed_is_there_after(void **state)
     ramet_memory_image_unref(image);
 }
 
+/* --- pages on demand --- */
+
+/* A stored snapshot whose pages are all data, "full". */
+static void store_full(struct model *model)
+{
+    struct ramet_memory_image *image;
+    struct ramet_memory_branch *branch;
+    check_ok(ramet_memory_create(store, SIZE, &image, &err));
+    check_ok(ramet_memory_branch(image, &branch, &err));
+    ramet_memory_image_unref(image);
+    test_fill(ramet_memory_address(branch), SIZE);
+    for (size_t page = 0; page < PAGES; page++)
+        write_page(branch, model, page);
+    check_ok(ramet_memory_snapshot(branch, NULL, 0, &image, &err));
+    check_ok(ramet_memory_commit(image, "full", &err));
+    ramet_memory_branch_free(branch);
+    ramet_memory_image_unref(image);
+    ramet_memory_close(store);
+}
+
+static uint64_t file_pages(const struct ramet_memory_image *image)
+{
+    struct stat st;
+    assert_int_equal(fstat(ramet_resident_fd(image->resident), &st), 0);
+    return (uint64_t)st.st_blocks * 512 / RAMET_PAGE_SIZE;
+}
+
+static bool serves(void)
+{
+    struct ramet_fault_server *server;
+    if (ramet_fault_server_new(&server, &err) < 0)
+        return false;
+    ramet_fault_server_free(server);
+    return true;
+}
+
+static void test_lazy_reads_what_is_touched(void **state)
+{
+    (void)state;
+    struct ramet_memory_image *image, *later;
+    struct ramet_memory_branch *a, *b;
+    struct model model, childs;
+    if (!serves()) {
+        print_message("SKIPPED: %s\n", err.msg);
+        skip();
+    }
+    store_full(&model);
+    check_ok(ramet_memory_open(dir, NULL, &store, &err));
+    check_ok(ramet_memory_load_lazily(store, "full", &image, &err));
+    check_ok(ramet_memory_branch(image, &a, &err));
+    check_ok(ramet_memory_branch(image, &b, &err));
+    assert_int_equal(file_pages(image), 0);
+    assert_int_equal(word(a, 700)[0], model.words[700]);
+    uint64_t some = file_pages(image);
+    assert_in_range(some, 1, 64);
+    assert_int_equal(word(b, 700)[511], model.words[700]);
+    assert_int_equal(file_pages(image), some); /* it was there */
+    /* Written before it was read; a system call touches it first. */
+    childs = model;
+    write_page(a, &childs, 10);
+    int pipes[2];
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(write(pipes[1], word(a, 20), 8), 8);
+    close(pipes[0]);
+    close(pipes[1]);
+    check_ok(ramet_memory_snapshot(a, NULL, 0, &later, &err));
+    assert_int_equal(copied(later, image), 1);
+    assert_image_holds(later, &childs);
+    assert_holds(b, &model);
+    check_ok(ramet_memory_rollback(a, image, &err));
+    assert_holds(a, &model);
+    ramet_memory_branch_free(a);
+    ramet_memory_branch_free(b);
+    ramet_memory_image_unref(later);
+    ramet_memory_image_unref(image);
+}
+
+/* Flips a byte in the middle of each pack. */
+static void damage_packs(void)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/packs", dir);
+    DIR *packs = opendir(path);
+    assert_non_null(packs);
+    for (struct dirent *entry; (entry = readdir(packs));) {
+        struct stat st;
+        uint8_t byte;
+        _autoclose_ int fd = openat(dirfd(packs), entry->d_name, O_RDWR | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0 || st.st_size < 100000)
+            continue;
+        assert_int_equal(pread(fd, &byte, 1, st.st_size / 2), 1);
+        byte ^= 1;
+        assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 2), 1);
+    }
+    closedir(packs);
+}
+
+static sigjmp_buf touched;
+
+static void on_sigbus(int signal)
+{
+    (void)signal;
+    siglongjmp(touched, 1);
+}
+
+static void test_lazy_damage_is_an_error(void **state)
+{
+    (void)state;
+    struct ramet_memory_image *image, *later = NULL;
+    struct ramet_memory_branch *branch;
+    struct model model;
+    volatile size_t damaged = 0;
+    struct sigaction old, action = {.sa_handler = on_sigbus};
+    if (!serves()) {
+        print_message("SKIPPED: %s\n", err.msg);
+        skip();
+    }
+    store_full(&model);
+    damage_packs();
+    check_ok(ramet_memory_open(dir, NULL, &store, &err));
+    check_fails(ramet_memory_load(store, "full", &image, &err), RAMET_CORRUPT);
+    check_ok(ramet_memory_load_lazily(store, "full", &image, &err));
+    check_ok(ramet_memory_branch(image, &branch, &err));
+    assert_int_equal(sigaction(SIGBUS, &action, &old), 0);
+    for (volatile size_t page = 0; page < PAGES; page++) {
+        if (sigsetjmp(touched, 1) == 0) {
+            assert_int_equal(word(branch, page)[0], model.words[page]);
+            assert_int_equal(ramet_memory_fault(store, word(branch, page), &err), 0);
+        } else {
+            damaged++;
+            check_fails(ramet_memory_fault(store, word(branch, page) + 9, &err), RAMET_CORRUPT);
+        }
+    }
+    sigaction(SIGBUS, &old, NULL);
+    assert_in_range(damaged, 1, 64);
+    /* Of such memory there is no snapshot: it would not be the guest's. */
+    assert_true(ramet_memory_snapshot(branch, NULL, 0, &later, &err) < 0);
+    assert_null(later);
+    ramet_memory_branch_free(branch);
+    ramet_memory_image_unref(image);
+}
+
 static void test_errors(void **state)
 {
     (void)state;
@@ -342,6 +493,8 @@ int main(void)
         both(test_long_chains_end),
         both(test_many_branches_share),
         both(test_committed_is_there_after),
+        cmocka_unit_test_setup_teardown(test_lazy_reads_what_is_touched, open_store, close_store),
+        cmocka_unit_test_setup_teardown(test_lazy_damage_is_an_error, open_store, close_store),
         cmocka_unit_test_setup_teardown(test_errors, open_store, close_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,25 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What a branch costs beside the limit of the machine: `tools/dev bench branch [--only SECTION] [--quick] [--json FILE]`.
+
+A section is a module with measure(options), which gives results and promises:
+  kvm   branches of a resident memory within one process, with a VM on /dev/kvm each (branch_kvm.py)"""
+import sys
+
+import branch_kvm
+from report import arguments, finish, print_series
+
+SECTIONS = {"kvm": branch_kvm}
+
+if __name__ == "__main__":
+    parser = arguments(__doc__)
+    parser.add_argument("--only", choices=SECTIONS)
+    options = parser.parse_args()
+    results, promises = [], []
+    for name, section in SECTIONS.items():
+        if options.only in (None, name):
+            some = section.measure(options)
+            results += some[0]
+            promises += some[1]
+    print_series(results)
+    sys.exit(finish("branch", options.json, results, promises))
