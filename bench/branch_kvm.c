@@ -205,50 +205,88 @@ static struct memory_use memory_use(void)
     };
 }
 
-static void emit_use(const char *name, const struct memory_use *before, const struct memory_use *after, size_t count)
+/* The kernel gives a VM's memory back some time after it ended. */
+static struct memory_use settled_use(void)
 {
-    char full[64];
-    double n = (double)count;
-    snprintf(full, sizeof full, "%s.process", name);
-    emit_one(full, "KB",
-             (after->private_kib - before->private_kib + after->tables_kib - before->tables_kib) * 1.024 / n);
-    snprintf(full, sizeof full, "%s.machine", name);
-    emit_one(full, "KB", (before->available_kib - after->available_kib) * 1.024 / n);
+    struct memory_use use = memory_use(), next;
+    for (int still = 0, tries = 0; still < 3 && tries < 100; tries++, use = next) {
+        usleep(50000);
+        next = memory_use();
+        still = next.available_kib <= use.available_kib + 512 ? still + 1 : 0;
+    }
+    return use;
 }
 
-static void measure_many(size_t count, bool bare)
+enum { rounds = 3 };
+
+/* Samples of one kind, a round each. */
+struct many {
+    double total_ms[rounds], process_kb[rounds], machine_kb[rounds];
+};
+
+static void take_many(struct many *many, int round, const struct memory_use *before, double began_us, size_t count)
+{
+    double took = now_us() - began_us, n = (double)count;
+    struct memory_use after = memory_use();
+    many->total_ms[round] = took / 1000;
+    many->process_kb[round] =
+        (after.private_kib - before->private_kib + after.tables_kib - before->tables_kib) * 1.024 / n;
+    many->machine_kb[round] = (before->available_kib - after.available_kib) * 1.024 / n;
+}
+
+static void many_machines(struct many *many, int round, size_t count, bool bare)
 {
     struct machine *machines = make_memory(count * sizeof *machines);
-    struct memory_use before = memory_use();
+    struct memory_use before = settled_use();
     double begin = now_us();
     for (size_t i = 0; i < count; i++)
         start(&machines[i], bare);
-    double took = now_us() - begin;
-    struct memory_use after = memory_use();
-    emit_one(bare ? "many.total.bare" : "many.total", "ms", took / 1000);
-    emit_use(bare ? "many.idle.bare" : "many.idle", &before, &after, count);
+    take_many(many, round, &before, begin, count);
     for (size_t i = 0; i < count; i++)
         end(&machines[i]);
     free(machines);
 }
 
-/* Without a VM, each of whose pages would be the kernel's. */
-static void measure_mappings(size_t count)
+/* Without a VM: what is the library's own. A page of each is written. */
+static void many_mappings(struct many *many, int round, size_t count)
 {
-    struct ramet_memory_branch **branches = make_memory(count * sizeof(struct ramet_memory_branch *));
-    struct memory_use before = memory_use();
+    struct ramet_memory_branch **branches = make_memory(count * sizeof *branches);
+    struct memory_use before = settled_use();
     double begin = now_us();
     for (size_t i = 0; i < count; i++) {
         runs(ramet_memory_branch(image, &branches[i], &err));
         *(volatile char *)ramet_memory_address(branches[i]) = 1;
     }
-    double took = now_us() - begin;
-    struct memory_use after = memory_use();
-    emit_one("mappings.total", "ms", took / 1000);
-    emit_use("mappings.idle", &before, &after, count);
+    take_many(many, round, &before, begin, count);
     for (size_t i = 0; i < count; i++)
         ramet_memory_branch_free(branches[i]);
     free(branches);
+}
+
+static void emit_many(const char *name, const struct many *many)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.total", name);
+    emit(full, "ms", many->total_ms, rounds);
+    snprintf(full, sizeof full, "%s.idle.process", name);
+    emit(full, "KB", many->process_kb, rounds);
+    snprintf(full, sizeof full, "%s.idle.machine", name);
+    emit(full, "KB", many->machine_kb, rounds);
+}
+
+/* In turn; a round before that is not counted fills the kernel's own caches. */
+static void measure_many(size_t count)
+{
+    struct many ours, bare, mappings;
+    many_machines(&bare, 0, count, true);
+    for (int round = 0; round < rounds; round++) {
+        many_machines(&ours, round, count, false);
+        many_machines(&bare, round, count, true);
+        many_mappings(&mappings, round, count);
+    }
+    emit_many("many", &ours);
+    emit_many("many.bare", &bare);
+    emit_many("mappings", &mappings);
 }
 
 /* --- snapshots and rollbacks --- */
@@ -372,9 +410,7 @@ int main(int argc, char **argv)
     if (strcmp(what, "first") == 0) {
         measure_first(count);
     } else if (strcmp(what, "many") == 0) {
-        measure_many(count, false);
-        measure_many(count, true);
-        measure_mappings(count);
+        measure_many(count);
     } else if (strcmp(what, "dirty") == 0) {
         for (size_t s = 0; s < sizes; s++)
             measure_dirty(dirty_mib[s], false, count);

