@@ -54,10 +54,18 @@ static struct served *find(struct ramet_fault_server *server, uintptr_t address)
     return served;
 }
 
+static struct failure *find_failure(struct ramet_fault_server *server, uintptr_t page)
+{
+    struct failure *failure = server->failures;
+    while (failure && failure->page != page)
+        failure = failure->next;
+    return failure;
+}
+
 /* Under the lock. Without memory for it the touch is SIGBUS all the same, and the error unknown. */
 static void keep_failure(struct ramet_fault_server *server, uintptr_t page, const struct ramet_error *err)
 {
-    struct failure *failure = malloc(sizeof *failure);
+    struct failure *failure = find_failure(server, page) ? NULL : malloc(sizeof *failure);
     if (!failure)
         return;
     *failure = (struct failure){.next = server->failures, .page = page, .err = *err};
@@ -189,9 +197,7 @@ int ramet_fault_server_error(struct ramet_fault_server *server, const void *addr
     uintptr_t page = (uintptr_t)address & ~(uintptr_t)(RAMET_PAGE_SIZE - 1);
     int r = 0;
     pthread_mutex_lock(&server->lock);
-    struct failure *failure = server->failures;
-    while (failure && failure->page != page)
-        failure = failure->next;
+    const struct failure *failure = find_failure(server, page);
     if (failure) {
         r = -failure->err.code;
         if (err)

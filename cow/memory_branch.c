@@ -197,7 +197,9 @@ static void *copy_runs(void *ctx)
             size += (ssize_t)from[count].iov_len;
         }
         n = pwritev(copy->fd, from, count, (off_t)at);
-        if (n != size)
+        if (n < 0 && errno == EFAULT)
+            copy->status = ramet_error_set(&copy->err, RAMET_CORRUPT, "a page of the branch's memory is damaged");
+        else if (n != size)
             copy->status = ramet_error_os(&copy->err, n < 0 ? errno : EIO, "copying a branch's memory");
     }
     return NULL;

@@ -80,10 +80,18 @@ void ramet_userfault_wake(int fd, uintptr_t page)
     ioctl(fd, UFFDIO_WAKE, &range);
 }
 
+/*
+ * A page that was placed here once and let go leaves a mark that it is write-protected, and what bears a mark is not
+ * poisoned: the mark goes first. A page that is there meanwhile only needs waking.
+ */
 void ramet_userfault_poison(int fd, uintptr_t page)
 {
+    struct uffdio_writeprotect mark = {.range = {.start = page, .len = RAMET_PAGE_SIZE},
+                                       .mode = UFFDIO_WRITEPROTECT_MODE_DONTWAKE};
     struct poison_arg arg = {.range = {.start = page, .len = RAMET_PAGE_SIZE}};
-    ioctl(fd, POISON_IOCTL, &arg);
+    ioctl(fd, UFFDIO_WRITEPROTECT, &mark);
+    if (ioctl(fd, POISON_IOCTL, &arg) < 0)
+        ramet_userfault_wake(fd, page);
 }
 
 int ramet_userfault_place(int fd, void *address, const void *pages, uint64_t size, struct ramet_error *err)
