@@ -79,8 +79,9 @@ int ramet_memory_load(struct ramet_memory_store *store, const char *ref, struct 
                       struct ramet_error *err);
 /*
  * As ramet_memory_load, but returns at once: a page is read when a branch first touches it, once for all branches of
- * the image. A page that cannot be read is never zeros: whoever touches it gets SIGBUS (KVM's vCPU thread inside
- * KVM_RUN), and ramet_memory_fault tells why. Needs Linux 6.7 and CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1;
+ * the image. A page that cannot be read is never zeros: whoever touches it gets SIGBUS, a system call EFAULT. A vCPU's
+ * thread gets SIGBUS inside KVM_RUN or, depending on the KVM, KVM_EXIT_MMIO for an address that is memory.
+ * ramet_memory_fault tells why. Needs Linux 6.7 and CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1;
  * without them it is ramet_memory_load. An image that is loaded already is shared as it is.
  */
 int ramet_memory_load_lazily(struct ramet_memory_store *store, const char *ref, struct ramet_memory_image **ret,
