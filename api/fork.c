@@ -18,15 +18,11 @@
 #include "service_private.h"
 
 #include <errno.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
-/*
- * Starting a child is work for the CPUs: more than two at a time for each only delay one another. Waiting for
- * its guest is not, and has a thread for each child.
- */
-enum { default_wait_ms = 60000, starts_per_cpu = 2, wait_threads_max = 128 };
+/* Starting a child is work for the CPUs: more at a time only delay one another. Waiting for guests is not. */
+enum { default_wait_ms = 60000, starts_per_cpu = 2, wait_threads = 64 };
 
 void ramet_fork_result_free(struct ramet_fork_result *result)
 {
@@ -240,6 +236,14 @@ int ramet_service_snapshot(struct ramet_service *service, const char *ref, const
 
 /* --- children --- */
 
+/*
+ * Children are raised in steps, each taken with all of them before the next begins: start, with their guests
+ * stopped; let them run; wait for their agents; step their clocks. A guest that runs takes CPU time from the
+ * start of its siblings, and one that sets its clock from their first answer. All running takes half as long so.
+ */
+struct litter;
+typedef int (*litter_step)(struct litter *litter, unsigned index, struct ramet_error *err);
+
 struct litter {
     struct ramet_service *service;
     const struct ramet_fork_request *request;
@@ -248,11 +252,12 @@ struct litter {
     uint64_t generations[RAMET_BRANCH_DISKS_MAX];
     char last_snapshot[RAMET_ID_SIZE];
     uint64_t began_us;
+    struct ramet_sandbox_plan plan; /* of each, but for the name */
     struct ramet_sandbox **children;
     struct ramet_child_timing *timing;
-    _Atomic unsigned next;
+    litter_step step;
+    _Atomic unsigned next; /* child to take the step */
     _Atomic bool failed;
-    sem_t starts;         /* how many more children may start now */
     pthread_mutex_t lock; /* guards err */
     struct ramet_error err;
 };
@@ -269,48 +274,47 @@ static void free_name(struct ramet_service *service, const char *parent, unsigne
     }
 }
 
-static int start_child(struct litter *litter, unsigned index, struct ramet_sandbox_plan *plan, struct ramet_error *err)
+static int start_child(struct litter *litter, unsigned index, struct ramet_error *err)
 {
     char name[RAMET_NAME_SIZE];
     unsigned counter = index;
-    plan->name = name;
+    struct ramet_sandbox_plan plan = litter->plan;
+    plan.name = name;
     for (;;) {
         if (litter->request->names)
             snprintf(name, sizeof name, "%s", litter->request->names[index]);
         else
             free_name(litter->service, litter->parent->branch->name, &counter, name);
-        int r = ramet_sandbox_start(litter->service, plan, &litter->children[index], &litter->timing[index], err);
+        int r = ramet_sandbox_start(litter->service, &plan, &litter->children[index], &litter->timing[index], err);
         if (r != -RAMET_EXISTS || litter->request->names)
             return r;
     }
 }
 
-static int raise_child(struct litter *litter, unsigned index, struct ramet_error *err)
+static int release_child(struct litter *litter, unsigned index, struct ramet_error *err)
 {
-    struct ramet_sandbox_plan plan = {
-        .parent = litter->parent->branch->id,
-        .last_snapshot = litter->last_snapshot,
-        .base = litter->base,
-        .memory_bytes = litter->base->memory_bytes,
-        .cpus = litter->base->cpus,
-        .wait_ms = litter->request->wait_ms ? litter->request->wait_ms : default_wait_ms,
-        .no_answer_wait = litter->request->no_answer_wait,
-        .began_us = litter->began_us,
-    };
-    while (sem_wait(&litter->starts) != 0) /* EINTR */
-        ;
-    int r = start_child(litter, index, &plan, err);
-    sem_post(&litter->starts);
-    return r < 0 ? r : ramet_sandbox_await(litter->children[index], &plan, &litter->timing[index], err);
+    return ramet_sandbox_release(litter->children[index], &litter->plan, &litter->timing[index], err);
 }
 
-static void *raise_children(void *arg)
+static int await_child(struct litter *litter, unsigned index, struct ramet_error *err)
+{
+    return ramet_sandbox_await(litter->children[index], &litter->plan, &litter->timing[index], err);
+}
+
+static int step_clock(struct litter *litter, unsigned index, struct ramet_error *err)
+{
+    (void)err;
+    ramet_sandbox_step_clock(litter->children[index], &litter->plan);
+    return 0;
+}
+
+static void *take_steps(void *arg)
 {
     struct litter *litter = arg;
     unsigned index;
     while (!atomic_load(&litter->failed) && (index = atomic_fetch_add(&litter->next, 1)) < litter->request->count) {
         struct ramet_error err = {0};
-        if (raise_child(litter, index, &err) == 0)
+        if (litter->step(litter, index, &err) == 0)
             continue;
         pthread_mutex_lock(&litter->lock);
         if (!atomic_exchange(&litter->failed, true))
@@ -320,25 +324,51 @@ static void *raise_children(void *arg)
     return NULL;
 }
 
-/* Starts the children, several at a time, until one fails. */
-static int start_litter(struct litter *litter, struct ramet_error *err)
+/* Takes a step with every child, `width` at a time, until one fails. */
+static int with_each(struct litter *litter, litter_step step, unsigned width, struct ramet_error *err)
 {
-    pthread_t threads[wait_threads_max];
+    pthread_t threads[wait_threads];
     unsigned count = litter->request->count, started = 0;
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    sem_init(&litter->starts, 0, (unsigned)(cpus > 0 ? cpus : 1) * starts_per_cpu);
-    while (started + 1 < count && started < wait_threads_max - 1 &&
-           pthread_create(&threads[started], NULL, raise_children, litter) == 0)
+    litter->step = step;
+    atomic_store(&litter->next, 0);
+    while (started + 1 < count && started + 1 < width &&
+           pthread_create(&threads[started], NULL, take_steps, litter) == 0)
         started++;
-    raise_children(litter);
+    take_steps(litter);
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
-    sem_destroy(&litter->starts);
     if (atomic_load(&litter->failed)) {
         *err = litter->err;
         return -litter->err.code;
     }
     return 0;
+}
+
+static unsigned start_width(void)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN), width = cpus > 0 ? cpus * starts_per_cpu : starts_per_cpu;
+    return width < wait_threads ? (unsigned)width : wait_threads;
+}
+
+static int raise_litter(struct litter *litter, struct ramet_error *err)
+{
+    litter->plan = (struct ramet_sandbox_plan){
+        .parent = litter->parent->branch->id,
+        .last_snapshot = litter->last_snapshot,
+        .base = litter->base,
+        .memory_bytes = litter->base->memory_bytes,
+        .cpus = litter->base->cpus,
+        .wait_ms = litter->request->wait_ms ? litter->request->wait_ms : default_wait_ms,
+        .no_answer_wait = litter->request->no_answer_wait,
+        .start_paused = litter->request->count > 1,
+        .began_us = litter->began_us,
+    };
+    int r = with_each(litter, start_child, start_width(), err);
+    if (r == 0 && litter->plan.start_paused)
+        r = with_each(litter, release_child, wait_threads, err);
+    if (r == 0)
+        r = with_each(litter, await_child, wait_threads, err);
+    return r == 0 ? with_each(litter, step_clock, wait_threads, err) : r;
 }
 
 static int check_request(struct ramet_service *service, const struct ramet_sandbox *parent,
@@ -386,7 +416,7 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
     litter->children = calloc(count, sizeof(struct ramet_sandbox *));
     litter->timing = calloc(count, sizeof *litter->timing);
     int r = litter->children && litter->timing
-                ? start_litter(litter, err)
+                ? raise_litter(litter, err)
                 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for %u children", count);
     if (r == 0)
         r = enqueue(litter->parent, litter->base, litter->generations, err);

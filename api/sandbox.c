@@ -278,6 +278,7 @@ static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_pl
         .disk_count = sandbox->branch->disk_count,
         .state_fd = state_fd,
         .start_timeout_ms = start_timeout_ms,
+        .start_paused = plan->start_paused,
         .pool = service->pool,
     };
     if (!state) {
@@ -292,16 +293,6 @@ static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_pl
     sandbox->vm = vm;
     pthread_rwlock_unlock(&sandbox->vm_lock);
     return 0;
-}
-
-/* After a fork or restore the guest's clock stands where it was captured: step it. */
-static void step_clock(struct ramet_sandbox *sandbox, struct ramet_vm *vm)
-{
-    struct timespec now;
-    struct ramet_error err = {0};
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (ramet_vm_set_time(vm, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, set_time_timeout_ms, &err) < 0)
-        ramet_warn("sandbox %s: its clock was not set: %s", sandbox->branch->name, err.msg);
 }
 
 static void clear_run_dir(struct ramet_sandbox *sandbox)
@@ -369,6 +360,19 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
     return 0;
 }
 
+int ramet_sandbox_release(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
+                          struct ramet_child_timing *timing, struct ramet_error *err)
+{
+    struct ramet_vm *vm;
+    int r = ramet_sandbox_vm_get(sandbox, &vm, err);
+    if (r < 0)
+        return r;
+    r = ramet_vm_resume(vm, err);
+    timing->running_us = ramet_now_us() - plan->began_us;
+    ramet_sandbox_vm_put(sandbox);
+    return r < 0 ? ramet_error_prefix(err, "sandbox %s", sandbox->branch->name) : 0;
+}
+
 static int await_guest(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
                        struct ramet_child_timing *timing, struct ramet_error *err)
 {
@@ -378,32 +382,35 @@ static int await_guest(struct ramet_sandbox *sandbox, const struct ramet_sandbox
         return r;
     r = ramet_vm_ping(vm, plan->wait_ms, err);
     timing->answer_us = ramet_now_us() - plan->began_us;
-    if (r == 0 && ramet_snapshot_image(plan->base, "state"))
-        step_clock(sandbox, vm);
     ramet_sandbox_vm_put(sandbox);
     return r;
-}
-
-/* Unless something else became of it meanwhile. */
-static void set_running(struct ramet_sandbox *sandbox)
-{
-    pthread_mutex_lock(&sandbox->service->lock);
-    if (sandbox->state == RAMET_SANDBOX_STARTING)
-        sandbox->state = RAMET_SANDBOX_RUNNING;
-    pthread_mutex_unlock(&sandbox->service->lock);
 }
 
 int ramet_sandbox_await(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
                         struct ramet_child_timing *timing, struct ramet_error *err)
 {
     int r = plan->no_answer_wait ? 0 : await_guest(sandbox, plan, timing, err);
-    if (r < 0) {
-        ramet_error_prefix(err, "sandbox %s", sandbox->branch->name);
-        ramet_sandbox_remove(sandbox, NULL);
-        return r;
-    }
-    set_running(sandbox);
+    if (r < 0)
+        return ramet_error_prefix(err, "sandbox %s", sandbox->branch->name), r;
+    pthread_mutex_lock(&sandbox->service->lock);
+    if (sandbox->state == RAMET_SANDBOX_STARTING) /* nothing else became of it meanwhile */
+        sandbox->state = RAMET_SANDBOX_RUNNING;
+    pthread_mutex_unlock(&sandbox->service->lock);
     return 0;
+}
+
+void ramet_sandbox_step_clock(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan)
+{
+    struct ramet_vm *vm;
+    struct timespec now;
+    struct ramet_error err = {0};
+    if (plan->no_answer_wait || !ramet_snapshot_image(plan->base, "state") ||
+        ramet_sandbox_vm_get(sandbox, &vm, &err) < 0)
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (ramet_vm_set_time(vm, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, set_time_timeout_ms, &err) < 0)
+        ramet_warn("sandbox %s: its clock was not set: %s", sandbox->branch->name, err.msg);
+    ramet_sandbox_vm_put(sandbox);
 }
 
 /* --- ending --- */

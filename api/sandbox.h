@@ -43,6 +43,7 @@ struct ramet_sandbox_plan {
     unsigned cpus;
     unsigned wait_ms;
     bool no_answer_wait;
+    bool start_paused; /* a restore: its guest waits for ramet_sandbox_release */
     uint64_t began_us; /* when the call began, for timings */
 };
 
@@ -52,12 +53,14 @@ struct ramet_sandbox_plan {
  */
 int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
                         struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err);
-/*
- * Waits for the guest agent of a sandbox just started, unless plan->no_answer_wait; it is then listed as
- * running. On failure it is removed; the reference remains the caller's.
- */
+/* Lets the guest of one that was started with plan->start_paused run. When it fails the caller removes the sandbox. */
+int ramet_sandbox_release(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
+                          struct ramet_child_timing *timing, struct ramet_error *err);
+/* Waits for the guest agent, unless plan->no_answer_wait; the sandbox is then listed as running. Fails as release. */
 int ramet_sandbox_await(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
                         struct ramet_child_timing *timing, struct ramet_error *err);
+/* After a fork or restore the guest's clock stands where it was captured: steps it, if its agent has answered. */
+void ramet_sandbox_step_clock(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan);
 /* Lists a branch whose VM did not survive the daemon. */
 int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branch, struct ramet_error *err);
 /* Ends the VM, forgets the branch. */

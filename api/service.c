@@ -210,8 +210,12 @@ int ramet_service_run(struct ramet_service *service, const struct ramet_run_requ
     r = ramet_sandbox_start(service, &plan, &sandbox, ret_timing, err);
     if (r == 0)
         r = ramet_sandbox_await(sandbox, &plan, ret_timing, err);
-    if (r == 0)
+    if (r == 0) {
+        ramet_sandbox_step_clock(sandbox, &plan);
         ramet_sandbox_info_get(sandbox, ret);
+    } else if (sandbox) {
+        ramet_sandbox_remove(sandbox, NULL);
+    }
     return r;
 }
 

@@ -94,7 +94,7 @@ struct ramet_fork_timing {
 struct ramet_child_timing {
     bool pooled;                    /* its VMM was waiting; spawn_us is 0 */
     uint64_t spawn_us, load_us;     /* the VMM's start; its machine and state, until it ran */
-    uint64_t start_us;              /* both, and the branch: this child's part of the call until it ran */
+    uint64_t start_us;              /* both, and the branch: this child's part of the call until it ran or could */
     uint64_t running_us, answer_us; /* since the call began */
 };
 
