@@ -3,13 +3,15 @@
 """What a branch costs beside the limit of the machine: `tools/dev bench branch [--only SECTION] [--quick] [--json FILE]`.
 
 A section is a module with measure(options), which gives results and promises:
-  kvm   branches of a resident memory within one process, with a VM on /dev/kvm each (branch_kvm.py)"""
+  kvm       branches of a resident memory within one process, with a VM on /dev/kvm each (branch_kvm.py)
+  children  children of a fork of a Debian guest: until they run, until they answer, memory each (branch_children.py)"""
 import sys
 
+import branch_children
 import branch_kvm
 from report import arguments, finish, print_series
 
-SECTIONS = {"kvm": branch_kvm}
+SECTIONS = {"kvm": branch_kvm, "children": branch_children}
 
 if __name__ == "__main__":
     parser = arguments(__doc__)

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the children of a fork cost: 1, 8 and 32 at once of a Debian guest of 512 MiB.
 
-usage: branch_children.py BIN_DIR GUEST_DIR [--quick] [--json FILE]
+A section of `tools/dev bench branch`; by itself: branch_children.py BIN_DIR GUEST_DIR [--quick] [--json FILE]
 
-The parent boots and idles. Rounds of forks of each size follow, all VMMs waiting in the
+The parent was restored from a snapshot of a booted guest and idles. Rounds of forks of each size follow, all VMMs waiting in the
 pool beforehand (RAMET_POOL=32), and between them fresh boots of the same guest, each removed again. Of each fork:
 the whole call, with and without waiting for the guest agents; when the last child ran and when the last
 answered, since the call began; each child's own part of that, from its branch's record until its CPUs ran
-("start"); and, a second later, what each child's VMM costs in memory. Then the same forks of 8 without a pool.
+("start"); and, a second later, what each child's VMM costs in memory. Then forks of a parent that booted itself, where
+all it wrote since is captured ("booted"), and forks without a pool ("fresh").
 
 "Running" is a promise of the daemon's. "Answering" is the guest's own work: under TCG each child translates
 anew the code it runs, about 0.1 s of CPU time, and two CPUs share eight of those."""
@@ -35,8 +36,15 @@ def boot(daemon, name):
     return daemon.json("run", "debian", "--name", name, "--memory", MEMORY)["timing"]["answer_us"]
 
 
-def fork(daemon, count, *more):
-    answer = daemon.json("fork", "parent", "-n", str(count), *more)
+def start_parent(daemon):
+    """Both parents; the restored one maps what the booted one wrote."""
+    boot(daemon, "booted")
+    daemon.json("snapshot", "booted", "--tag", "base")
+    daemon.json("restore", "base", "--name", "restored")
+
+
+def fork(daemon, parent, count, *more):
+    answer = daemon.json("fork", parent, "-n", str(count), *more)
     return answer, [child["timing"] for child in answer["children"]]
 
 
@@ -52,9 +60,9 @@ class Samples(dict):
         return [series(name, unit, values) for (name, unit), values in self.items()]
 
 
-def one_round(daemon, samples, label, count, spares):
+def one_round(daemon, samples, label, count, spares, parent="restored"):
     await_spares(daemon, spares)
-    answer, timing = fork(daemon, count)
+    answer, timing = fork(daemon, parent, count)
     prefix = f"{label}.{count}"
     samples.add(f"{prefix}.call", "us", answer["timing"]["total_us"])
     samples.add(f"{prefix}.all_running", "us", max(t["running_us"] for t in timing))
@@ -72,19 +80,19 @@ def one_round(daemon, samples, label, count, spares):
 def running_round(daemon, samples, count, spares):
     """The call that answers when the children run."""
     await_spares(daemon, spares)
-    answer, _ = fork(daemon, count, "--no-wait")
+    answer, _ = fork(daemon, "restored", count, "--no-wait")
     samples.add(f"pool.{count}.call_running", "us", answer["timing"]["total_us"])
     time.sleep(1)
     remove(daemon, answer)
 
 
-def measure(args, rounds=None):
-    rounds = rounds or (2 if args.quick else 5)
+def measure(args):
+    rounds = 2 if args.quick else 4
     samples = Samples()
     os.environ["RAMET_POOL"] = str(max(SIZES))
     with Daemon(args.bin, args.guest) as daemon:
         daemon.import_debian()
-        boot(daemon, "parent")
+        start_parent(daemon)
         for _ in range(rounds):
             await_spares(daemon, max(SIZES))
             samples.add("boot.answer", "us", boot(daemon, "fresh"))
@@ -92,15 +100,17 @@ def measure(args, rounds=None):
             for count in SIZES:
                 one_round(daemon, samples, "pool", count, max(SIZES))
             running_round(daemon, samples, 8, max(SIZES))
+            one_round(daemon, samples, "booted", 8, max(SIZES), "booted")
     os.environ["RAMET_POOL"] = "0"
     with Daemon(args.bin, args.guest) as daemon:
         daemon.import_debian()
-        boot(daemon, "parent")
+        start_parent(daemon)
         for _ in range(rounds):
             one_round(daemon, samples, "fresh", 1, 0)
             one_round(daemon, samples, "fresh", 8, 0)
     del os.environ["RAMET_POOL"]
-    return samples.series()
+    results = samples.series()
+    return results, promises(results)
 
 
 def promises(results):
@@ -113,9 +123,9 @@ def promises(results):
 
 def main():
     args = arguments(__doc__).parse_args()
-    results = measure(args)
+    results, promised = measure(args)
     print_series(results)
-    return finish("branch_children", args.json, results, promises(results))
+    return finish("branch_children", args.json, results, promised)
 
 
 if __name__ == "__main__":
