@@ -120,14 +120,23 @@ static int take_result(const struct ramet_json *status, struct ramet_vm_exec_res
     return r;
 }
 
+/* At first often, then less so, and never so often that answering takes the guest more time than is left to it. */
+static uint64_t next_nap_us(uint64_t nap_us, uint64_t answer_us)
+{
+    uint64_t next_us = nap_us ? nap_us * 3 / 2 : FIRST_POLL_US;
+    next_us = next_us > answer_us ? next_us : answer_us;
+    return next_us < LAST_POLL_US ? next_us : LAST_POLL_US;
+}
+
 /* *ret is the final status, owned by the caller. */
 static int await_exit(struct ramet_agent *agent, int64_t pid, uint64_t deadline_us, struct ramet_json **ret,
                       struct ramet_error *err)
 {
     _cleanup_(ramet_json_cleanup) struct ramet_json *arguments = ramet_json_object();
     ramet_json_set_i64(arguments, "pid", pid);
-    for (uint64_t nap_us = FIRST_POLL_US;; nap_us = nap_us * 3 / 2 < LAST_POLL_US ? nap_us * 3 / 2 : LAST_POLL_US) {
+    for (uint64_t nap_us = 0;;) {
         _cleanup_(ramet_json_cleanup) struct ramet_json *status = NULL;
+        uint64_t asked_us = ramet_now_us();
         int r = ramet_agent_request(agent, "guest-exec-status", arguments, deadline_us, &status, err);
         if (r < 0)
             return r;
@@ -138,6 +147,7 @@ static int await_exit(struct ramet_agent *agent, int64_t pid, uint64_t deadline_
         uint64_t left_us = ramet_left_us(deadline_us);
         if (left_us == 0)
             return ramet_error_set(err, RAMET_TIMEOUT, "the command still runs");
+        nap_us = next_nap_us(nap_us, ramet_now_us() - asked_us);
         ramet_sleep_us(nap_us < left_us ? nap_us : left_us);
     }
 }
