@@ -65,10 +65,12 @@ static int take(struct ramet_sandbox *sandbox, struct ramet_vm *vm, bool was_pau
                 struct ramet_error *err)
 {
     struct ramet_error resume_err = {0};
-    int r = was_paused ? 0 : ramet_vm_pause(vm, err);
+    int r = ramet_vm_capture_prepare(vm, !sandbox->memory_now, &capture->vm, err);
+    if (r == 0 && !was_paused)
+        r = ramet_vm_pause(vm, err);
     if (r < 0)
         return r;
-    r = ramet_vm_capture_begin(vm, &capture->vm, err);
+    r = ramet_vm_capture_begin(vm, capture->vm, err);
     if (r == 0)
         r = freeze_disks(sandbox->branch, capture, err);
     if (!was_paused && ramet_vm_resume(vm, &resume_err) < 0 && r == 0) {
@@ -81,28 +83,28 @@ static int take(struct ramet_sandbox *sandbox, struct ramet_vm *vm, bool was_pau
 static void fill_timing(const struct ramet_vm_timing *vm, uint64_t freeze_us, struct ramet_fork_timing *ret)
 {
     *ret = (struct ramet_fork_timing){.pause_us = vm->pause_us,
+                                      .prepare_us = vm->prepare_us,
                                       .stop_us = vm->stop_us,
                                       .state_us = vm->state_us,
+                                      .scan_us = vm->scan_us,
+                                      .copy_us = vm->copy_us,
                                       .hold_us = vm->hold_us,
                                       .freeze_us = freeze_us,
                                       .resume_us = vm->resume_us,
-                                      .scan_us = vm->scan_us,
-                                      .copy_us = vm->copy_us};
+                                      .collect_us = vm->collect_us};
 }
 
 /* --- the snapshot --- */
 
-/* The captured memory: private pages over what the VM had mapped. Takes the memfd and the page list over. */
+/* The captured memory: pages over what they changed. Takes the memfd and the bitmap over. */
 static int memory_image(struct ramet_sandbox *sandbox, struct ramet_vm_capture *vm, struct ramet_image **ret,
                         struct ramet_error *err)
 {
     struct ramet_layer *layer;
-    size_t count = vm->page_count;
-    uint64_t *pages = STEAL(vm->pages);
-    if (!pages && !(pages = malloc(sizeof *pages)))
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a capture");
-    int r = ramet_layer_new_packed(STEAL_FD(vm->memory_fd), pages, count, &layer, err);
-    return r < 0 ? r : ramet_image_new_layered(sandbox->memory_base, layer, ret, err);
+    struct ramet_image *under = sandbox->memory_now ? sandbox->memory_now : sandbox->memory_base;
+    uint64_t pages = ramet_image_size(under) / RAMET_PAGE_SIZE;
+    int r = ramet_layer_new_spread(STEAL_FD(vm->memory_fd), STEAL(vm->bitmap), pages, &layer, err);
+    return r < 0 ? r : ramet_image_new_layered(under, layer, ret, err);
 }
 
 static int add_images(struct ramet_sandbox *sandbox, struct capture *capture, struct ramet_snapshot *snapshot,
@@ -170,6 +172,14 @@ static int enqueue(struct ramet_sandbox *sandbox, struct ramet_snapshot *snapsho
     return 0;
 }
 
+/* What the next capture builds on: the memory of this snapshot, or what the VM was started from. Under op. */
+static void remember_memory(struct ramet_sandbox *sandbox, struct ramet_snapshot *snapshot)
+{
+    ramet_image_unref(STEAL(sandbox->memory_now));
+    if (snapshot)
+        sandbox->memory_now = ramet_image_ref(ramet_snapshot_image(snapshot, "memory"));
+}
+
 /* Captures and publishes; the whole of a snapshot but for its durability. */
 static int snapshot_sandbox(struct ramet_sandbox *sandbox, const char *tag, struct ramet_snapshot **ret,
                             uint64_t generations[RAMET_BRANCH_DISKS_MAX], struct ramet_fork_timing *ret_timing,
@@ -194,15 +204,21 @@ static int snapshot_sandbox(struct ramet_sandbox *sandbox, const char *tag, stru
         memcpy(generations, capture.generations, sizeof capture.generations);
         r = publish(sandbox, &capture, tag, ret, err);
     }
+    remember_memory(sandbox, r == 0 && capture.vm->tracked ? *ret : NULL);
     pthread_mutex_unlock(&sandbox->op);
     capture_free(&capture);
     return r;
 }
 
 /* Takes back a snapshot that did not become durable. */
-static void withdraw(struct ramet_service *service, struct ramet_snapshot *snapshot)
+static void withdraw(struct ramet_sandbox *sandbox, struct ramet_snapshot *snapshot)
 {
+    struct ramet_service *service = sandbox->service;
     struct ramet_error err = {0};
+    pthread_mutex_lock(&sandbox->op);
+    if (sandbox->memory_now == ramet_snapshot_image(snapshot, "memory"))
+        remember_memory(sandbox, NULL);
+    pthread_mutex_unlock(&sandbox->op);
     ramet_commit_queue_forget(service->commits, snapshot);
     if (ramet_catalog_remove(service->catalog, snapshot, &err) < 0)
         ramet_warn("%s", err.msg);
@@ -226,7 +242,7 @@ int ramet_service_snapshot(struct ramet_service *service, const char *ref, const
     if (r == 0)
         r = ramet_commit_queue_wait(service->commits, snapshot, err);
     if (r < 0) {
-        withdraw(service, snapshot);
+        withdraw(sandbox, snapshot);
         return r;
     }
     ret_timing->total_us = ramet_now_us() - began;
@@ -458,7 +474,7 @@ int ramet_service_fork(struct ramet_service *service, const char *ref, const str
     pthread_mutex_destroy(&litter.lock);
     if (r < 0) {
         ramet_fork_result_free(&result);
-        withdraw(service, snapshot);
+        withdraw(parent, snapshot);
         return r;
     }
     *ret = result;

@@ -66,14 +66,16 @@ struct ramet_json *ramet_snapshot_json(const struct ramet_snapshot_info *snapsho
 static struct ramet_json *fork_timing_json(const struct ramet_fork_timing *timing)
 {
     struct ramet_json *o = ramet_json_object();
+    SET_U64(o, timing, prepare_us);
     SET_U64(o, timing, pause_us);
     SET_U64(o, timing, stop_us);
     SET_U64(o, timing, state_us);
+    SET_U64(o, timing, scan_us);
+    SET_U64(o, timing, copy_us);
     SET_U64(o, timing, hold_us);
     SET_U64(o, timing, freeze_us);
     SET_U64(o, timing, resume_us);
-    SET_U64(o, timing, scan_us);
-    SET_U64(o, timing, copy_us);
+    SET_U64(o, timing, collect_us);
     SET_U64(o, timing, total_us);
     return o;
 }

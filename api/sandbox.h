@@ -26,6 +26,7 @@ struct ramet_sandbox {
     struct ramet_vm *vm;             /* vm_lock; NULL once it is gone */
     struct ramet_snapshot *base;     /* owned reference; what it started from, NULL when lost */
     struct ramet_image *memory_base; /* owned reference; what its memory maps privately */
+    struct ramet_image *memory_now;  /* op; owned; its memory as last captured, NULL: the next capture takes all */
     /* service lock: */
     enum ramet_sandbox_state state;
     char reason[256];

@@ -79,16 +79,17 @@ struct ramet_snapshot_info {
     unsigned cpus;
     int64_t created_ms;
     uint64_t memory_pages, disk_pages; /* non-zero pages; counted by ramet_service_snapshot_get only, else 0 */
-    uint64_t captured_pages;           /* private pages found when it was taken */
+    uint64_t captured_pages;           /* pages taken: changed since the snapshot before, or since the start */
     uint64_t stored_bytes;             /* what it added to the packs */
 };
 
 /* Microseconds; 0 where a step did not happen. */
 struct ramet_fork_timing {
-    uint64_t pause_us;                                         /* the guest stood still this long */
-    uint64_t stop_us, state_us, hold_us, freeze_us, resume_us; /* parts of the pause */
-    uint64_t scan_us, copy_us;                                 /* inside the pause when there is no memory holder */
-    uint64_t total_us;                                         /* whole call */
+    uint64_t prepare_us; /* before the pause: most of what changed is copied */
+    uint64_t pause_us;   /* the guest stood still this long */
+    uint64_t stop_us, state_us, scan_us, copy_us, hold_us, freeze_us, resume_us; /* parts of the pause */
+    uint64_t collect_us; /* after it: the rest is copied, when there was too much */
+    uint64_t total_us;   /* whole call */
 };
 
 struct ramet_child_timing {

@@ -15,15 +15,15 @@ static const struct cli_column started_columns[] = {
     {"ANSWERED", "timing.answer_us"}, {NULL, NULL},
 };
 
-/* Where the pause went, for --timing. */
+/* Where the time of a capture went, for --timing: before the pause, in it by its steps, after it. */
 static void print_timing(const struct ramet_json *timing)
 {
-    static const char *const steps[] = {"stop_us", "state_us", "hold_us",  "freeze_us",
-                                        "scan_us", "copy_us",  "resume_us"};
-    printf("pause %s:", cli_value(timing, "pause_us").s);
+    static const char *const steps[] = {"stop_us", "state_us",  "scan_us",  "copy_us",
+                                        "hold_us", "freeze_us", "resume_us"};
+    printf("prepare %s, pause %s:", cli_value(timing, "prepare_us").s, cli_value(timing, "pause_us").s);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         printf(" %.*s %s", (int)(strchr(steps[i], '_') - steps[i]), steps[i], cli_value(timing, steps[i]).s);
-    printf("\n");
+    printf("; collect %s\n", cli_value(timing, "collect_us").s);
 }
 
 /* ---- fork ---- */

@@ -130,6 +130,17 @@ int ramet_hold_take(int fd, pid_t vmm, uint64_t address, uint64_t size, struct r
     return 0;
 }
 
+int ramet_hold_track(int fd, uint64_t address, uint64_t size, struct ramet_error *err)
+{
+    struct ramet_holder_request request = {.op = RAMET_HOLDER_TRACK, .address = address, .size = size};
+    struct ramet_holder_answer answer;
+    int r = ask(fd, &request, ANSWER_MS, &answer, err);
+    if (r == 0 && answer.os_errno != 0)
+        r = ramet_error_set(err, RAMET_UNSUPPORTED, "writes to guest memory cannot be tracked: %s",
+                            strerror(answer.os_errno));
+    return r;
+}
+
 /* The parent of a process, from its /proc/PID/stat; 0 when it is gone. */
 static pid_t parent_of(pid_t pid)
 {

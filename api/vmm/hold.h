@@ -28,6 +28,11 @@ int ramet_hold_memory(int fd, const char *path, struct ramet_error *err);
 int ramet_hold_take(int fd, pid_t vmm, uint64_t address, uint64_t size, struct ramet_vm_hold **ret,
                     struct ramet_error *err);
 /*
+ * From now on the kernel tracks writes to [address, address + size), for RAMET_SCAN_REARM. Asked once.
+ * RAMET_UNSUPPORTED where the kernel cannot (before 6.7).
+ */
+int ramet_hold_track(int fd, uint64_t address, uint64_t size, struct ramet_error *err);
+/*
  * The process whose memory is the held one. Checked first: a VMM that was taken over by its guest
  * must not get us to read another process's memory.
  */

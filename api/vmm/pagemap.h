@@ -33,7 +33,7 @@ int ramet_pagemap_scan(pid_t pid, uint64_t address, uint64_t size, enum ramet_pa
 void ramet_page_runs_free(struct ramet_page_runs *runs);
 
 /*
- * Copies the pages of `runs` from the process's mapping at `address` into the file `fd`, packed, from offset 0.
+ * Copies the pages of `runs` from the process's mapping at `address` into the file `fd`, each to its place in it.
  * `held`: the process shares its pages copy-on-write with its parent; only then another way of reading is faster.
  */
 int ramet_pagemap_copy(pid_t pid, uint64_t address, const struct ramet_page_runs *runs, bool held, int fd,

@@ -80,6 +80,18 @@ static int read_held(struct part *part, const struct ramet_page_run *runs, size_
     return 0;
 }
 
+/* Writes what read_* gathered in buf. */
+static int write_runs(struct part *part, const struct ramet_page_run *runs, size_t count, const uint8_t *buf)
+{
+    int r = 0;
+    for (size_t i = 0; i < count && r == 0; i++) {
+        size_t size = runs[i].count * RAMET_PAGE_SIZE;
+        r = ramet_file_write(part->out_fd, "captured memory", buf, size, runs[i].page * RAMET_PAGE_SIZE, &part->err);
+        buf += size;
+    }
+    return r;
+}
+
 static void *copy_part(void *arg)
 {
     struct part *part = arg;
@@ -97,8 +109,7 @@ static void *copy_part(void *arg)
         size_t size = pages * RAMET_PAGE_SIZE;
         part->r = part->mem_fd >= 0 ? read_held(part, first, n, buf) : read_pinned(part, first, n, buf, size);
         if (part->r == 0)
-            part->r =
-                ramet_file_write(part->out_fd, "captured memory", buf, size, first->at * RAMET_PAGE_SIZE, &part->err);
+            part->r = write_runs(part, first, n, buf);
     }
     return NULL;
 }

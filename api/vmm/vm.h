@@ -25,6 +25,7 @@ struct ramet_vm {
     struct ramet_console *console;
     int hold_fd;    /* to the holder library, -1 when it is not there */
     int console_fd; /* until `console` takes it over, then -1 */
+    enum { RAMET_TRACKING_UNASKED, RAMET_TRACKING_ON, RAMET_TRACKING_OFF } tracking; /* belongs to captures */
     struct ramet_vm_timing start_timing;
     struct ramet_vm_timing last; /* of the pause under way or the last one */
     uint64_t paused_at_us;

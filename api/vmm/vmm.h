@@ -4,19 +4,21 @@
  *
  * A capture is taken in steps so that the guest stands still as briefly as possible:
  *
+ *     ramet_vm_capture_prepare(vm, &cap)  the guest runs on while most of what it changed is copied
  *     ramet_vm_pause(vm)                  vCPUs stop, disks are drained and flushed
- *     ramet_vm_capture_begin(vm, &cap)    device state saved; memory made safe from later writes
+ *     ramet_vm_capture_begin(vm, cap)     device state saved; memory made safe from later writes
  *     ...the caller freezes disks...
  *     ramet_vm_resume(vm)                 the pause is over
- *     ramet_vm_capture_collect(cap)       private pages copied out of harm's way
+ *     ramet_vm_capture_collect(vm, cap)   what is left is copied out of harm's way
  *
  * Guest memory is always MAP_PRIVATE over `memory_path`, which must never change
  * while a VM maps it. A private page is a page the guest changed since it started
- * on that file; a capture lists exactly those.
+ * on that file; a capture lists those, or, where the kernel tracks writes (Linux 6.7), those
+ * it changed since the capture before.
  *
- * How memory is made safe in capture_begin: a memory holder, a fork inside the VMM made by
- * the preloaded libramet-holder.so, so that the pause does not grow with what is dirty; or,
- * where that library is not found or does not answer, or RAMET_CAPTURE=copy, a copy inside the pause.
+ * How the pause is kept short, whatever is dirty, is written at the head of capture.c. It takes the preloaded
+ * libramet-holder.so; where that is not found or does not answer, memory is copied inside the pause.
+ * RAMET_CAPTURE=copy asks for that, RAMET_CAPTURE=hold for a memory holder without tracking.
  * The library is looked for at $RAMET_HOLDER, beside the program, in ../lib and
  * ../lib/ramet of it, and where the build put it.
  *
@@ -33,6 +35,7 @@
 #define RAMET_API_VMM_H
 
 #include "base/error.h"
+#include "base/page_scan.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -70,11 +73,14 @@ struct ramet_vm_config {
 };
 
 /*
- * Microseconds spent in each step; 0 where it did not happen. scan and copy lie inside the pause only when hold_us is
- * 0. resume_us and pause_us are known after ramet_vm_resume and filled in by ramet_vm_capture_collect.
+ * Microseconds spent in each step; 0 where it did not happen. resume_us and pause_us are known after ramet_vm_resume
+ * and filled in by ramet_vm_capture_collect.
  */
 struct ramet_vm_timing {
-    uint64_t stop_us, state_us, hold_us, scan_us, copy_us, resume_us, pause_us; /* capture; pause_us: stop..resume */
+    uint64_t prepare_us;                                              /* before the pause */
+    uint64_t stop_us, state_us, scan_us, copy_us, hold_us, resume_us; /* inside the pause */
+    uint64_t collect_us;                                              /* after it */
+    uint64_t pause_us;                                                /* from stop to resume */
     /* A start; spawn_us: 0 for a pooled one. load_us: from then on until it ran. */
     uint64_t spawn_us, load_us;
 };
@@ -83,11 +89,14 @@ struct ramet_vm_timing {
 struct ramet_vm_capture {
     int state_fd; /* memfd: device state without memory */
     uint64_t state_bytes;
-    int memory_fd;   /* memfd: private pages, packed; the page at offset k*4096 is guest page pages[k] */
-    uint64_t *pages; /* ascending page indexes into the memory file, page_count of them */
+    int memory_fd;    /* memfd as large as guest memory, each captured page at its place, holes elsewhere */
+    uint64_t *bitmap; /* malloc'd, a bit for each page of guest memory: those captured */
     size_t page_count;
+    bool tracked; /* the next capture can list what changed since this one */
     struct ramet_vm_timing timing;
-    struct ramet_vm_hold *hold; /* private to the driver: the memory holder until collect */
+    /* private to the driver, until collect: */
+    struct ramet_vm_hold *hold;  /* the memory holder */
+    struct ramet_page_runs late; /* tracked: pages to be copied from it */
 };
 
 struct ramet_vm_exec_result {
@@ -123,11 +132,14 @@ int ramet_vm_pause(struct ramet_vm *vm, struct ramet_error *err);
 int ramet_vm_resume(struct ramet_vm *vm, struct ramet_error *err);
 
 /*
- * begin: paused VMs only, RAMET_CONFLICT otherwise; *ret is owned by the caller. collect: once per capture, best after
- * ramet_vm_resume; afterwards memory_fd, pages and page_count are set. When it fails only freeing is left.
+ * prepare: *ret is owned by the caller. With `whole` all private pages are captured, else those changed since the last
+ * capture, which must have been `tracked` and collected; after one that was not, or whose pages were not used, ask for
+ * the whole. begin: paused VMs only, RAMET_CONFLICT otherwise. collect: once per capture, best after ramet_vm_resume;
+ * then bitmap and page_count are final. When a step fails only freeing is left.
  * ramet_vm_capture_free(NULL) is a no-op; an uncollected capture lets go of its holder.
  */
-int ramet_vm_capture_begin(struct ramet_vm *vm, struct ramet_vm_capture **ret, struct ramet_error *err);
+int ramet_vm_capture_prepare(struct ramet_vm *vm, bool whole, struct ramet_vm_capture **ret, struct ramet_error *err);
+int ramet_vm_capture_begin(struct ramet_vm *vm, struct ramet_vm_capture *capture, struct ramet_error *err);
 int ramet_vm_capture_collect(struct ramet_vm *vm, struct ramet_vm_capture *capture, struct ramet_error *err);
 void ramet_vm_capture_free(struct ramet_vm_capture *capture);
 

@@ -70,18 +70,20 @@ static int scan_ioctl(int fd, uint64_t address, uint64_t size, enum ramet_page_s
     _autofree_ struct scan_region *regions = malloc(REGIONS * sizeof *regions);
     if (!regions)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list private pages");
-    bool tracked = how == RAMET_SCAN_WRITTEN || how == RAMET_SCAN_REARM;
+    bool rearms = how == RAMET_SCAN_REARM || how == RAMET_SCAN_TOUCHED, tracked = rearms || how == RAMET_SCAN_WRITTEN;
+    uint64_t not_file = how == RAMET_SCAN_TOUCHED ? 0 : IS_FILE;
     struct scan_arg arg = {
         .size = sizeof arg,
-        .flags = (tracked ? CHECK_WPASYNC : 0) | (how == RAMET_SCAN_REARM ? WP_MATCHING : 0),
+        .flags = (tracked ? CHECK_WPASYNC : 0) | (rearms ? WP_MATCHING : 0),
         .start = address,
         .end = address + size,
         .vec = (uintptr_t)regions,
         .vec_len = REGIONS,
-        .category_inverted = IS_FILE,
-        .category_mask = IS_FILE | (tracked ? IS_WRITTEN : 0),
+        .category_inverted = not_file,
+        .category_mask = not_file | (tracked ? IS_WRITTEN : 0),
         .category_anyof_mask = IS_PRESENT | IS_SWAPPED,
-        .return_mask = IS_FILE, /* the same for all matches, so that neighbours come as one region */
+        /* the same for all matches, so that neighbours come as one region */
+        .return_mask = not_file ? IS_FILE : IS_WRITTEN,
     };
     while (arg.start < arg.end) {
         int n = ioctl(fd, SCAN_IOCTL, &arg);

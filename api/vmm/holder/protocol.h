@@ -17,6 +17,7 @@ enum ramet_holder_op {
     RAMET_HOLDER_MEMORY,    /* `path` is the memory file, to be opened read-only; once */
     RAMET_HOLDER_TAKE,      /* fork a holder of [address, address + size); answers its pid */
     RAMET_HOLDER_DROP,      /* kill and reap the holder `pid` */
+    RAMET_HOLDER_TRACK,     /* track writes to [address, address + size) from now on, once and for all */
 };
 
 struct ramet_holder_request {
