@@ -31,8 +31,8 @@
 #include <sys/stat.h>
 
 /*
- * Copying ahead ends when a round finds no more than `settled_pages`, or not less than half of the round before. Copying
- * `pause_pages` inside the pause takes as long as a holder of a small guest, 1.5 ms.
+ * Copying ahead ends when a round finds no more than `settled_pages`, or not less than half of the round before.
+ * Copying `pause_pages` inside the pause takes as long as a holder of a small guest, 1.5 ms.
  */
 enum { rounds_max = 6, settled_pages = 256, pause_pages = 1024 };
 

@@ -169,11 +169,10 @@ static void assert_copied(pid_t pid, const struct ramet_page_runs *runs, bool he
     struct ramet_error err = {0};
     _autoclose_ int fd = memfd_create("copy", MFD_CLOEXEC);
     check_ok(ramet_pagemap_copy(pid, (uintptr_t)memory, runs, held, fd, &err));
-    assert_int_equal(lseek(fd, 0, SEEK_END), runs->page_count * RAMET_PAGE_SIZE);
     for (size_t i = 0; i < runs->count; i++)
         for (uint64_t k = 0; k < runs->items[i].count; k++) {
             char text[32], want[32];
-            off_t at = (off_t)((runs->items[i].at + k) * RAMET_PAGE_SIZE);
+            off_t at = (off_t)((runs->items[i].page + k) * RAMET_PAGE_SIZE);
             assert_int_equal(pread(fd, text, sizeof text, at), sizeof text);
             page_text(want, "ours", runs->items[i].page + k);
             assert_string_equal(text, want);
