@@ -74,9 +74,7 @@ def nested(vm, check, child):
     before = d.ask(vm, child)[0]
     fork = vm.post(f"/v1/sandboxes/{child}/fork", {"names": ["grand"]})
     timing = fork["timing"]
-    check(timing["hold_us"] > 0 and timing["pause_us"] < timing["hold_us"] + timing["stop_us"] + timing["state_us"] +
-          timing["freeze_us"] + timing["resume_us"] + timing["copy_us"] + 5000,
-          "a pooled child is held, not copied in its pause", str(timing))
+    check(timing["scan_us"] > 0, "writes of a pooled child are tracked", str(timing))
     check(pooled(fork) == 1, "its child is pooled too")
     continues(vm, check, "grand", before, "of the child")
     fork = vm.post("/v1/sandboxes/grand/fork", {"names": ["great"]})

@@ -66,8 +66,8 @@ static void test_descriptors(void **state)
     }
     int shuffled[] = {fds[2], fds[0], fds[1]};
     _autoclose_ int leaky = dup(fds[0]); /* without close-on-exec */
-    run_shell("cat <&3; cat <&4; cat <&5; [ -e /proc/self/fd/7 ] && echo leak; set -- /proc/$$/fd/*; echo $#", shuffled, 3,
-              out, sizeof out);
+    run_shell("cat <&3; cat <&4; cat <&5; [ -e /proc/self/fd/7 ] && echo leak; set -- /proc/$$/fd/*; echo $#", shuffled,
+              3, out, sizeof out);
     /* 0 to 5, and the directory that is being listed */
     assert_string_equal(out, "number 2\nnumber 0\nnumber 1\n7\n");
     for (int i = 0; i < 3; i++)
