@@ -312,6 +312,7 @@ int ramet_client_snapshot(struct ramet_client *client, const char *sandbox, cons
     if (rc < 0)
         return rc;
     read_snapshot(ramet_json_get(answer, "snapshot"), ret);
+    ret->unchanged = ramet_json_bool(answer, "unchanged", false);
     if (ret_timing)
         READ(ramet_json_get(answer, "timing"), timing_fields, ret_timing);
     return 0;

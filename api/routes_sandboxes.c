@@ -84,15 +84,16 @@ int ramet_route_exec(const struct ramet_call *call, struct ramet_json **ret, str
 
 int ramet_route_snapshot_take(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
 {
-    struct ramet_snapshot_info snapshot;
-    struct ramet_fork_timing timing = {0};
+    struct ramet_snapshot_result result;
     const char *tag = NULL;
     int rc = ramet_string_body(call->body, "tag", false, &tag, err);
     if (rc == 0)
-        rc = ramet_service_snapshot(ramet_call_service(call), call->param, tag, &snapshot, &timing, err);
-    if (rc == 0)
-        *ret = ramet_taken_json(&snapshot, &timing);
-    return rc;
+        rc = ramet_service_snapshot(ramet_call_service(call), call->param, tag, &result, err);
+    if (rc < 0)
+        return rc;
+    *ret = ramet_taken_json(&result.snapshot, &result.timing);
+    ramet_json_set_bool(*ret, "unchanged", result.unchanged);
+    return 0;
 }
 
 typedef int change_state(struct ramet_service *, const char *, struct ramet_sandbox_info *, struct ramet_error *);

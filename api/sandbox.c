@@ -35,6 +35,7 @@ void ramet_sandbox_unref(struct ramet_sandbox *sandbox)
     ramet_vm_free(sandbox->vm);
     ramet_image_unref(sandbox->memory_base);
     ramet_image_unref(sandbox->memory_now);
+    ramet_snapshot_unref(sandbox->still);
     ramet_snapshot_unref(sandbox->base);
     ramet_branch_unref(sandbox->branch);
     pthread_mutex_destroy(&sandbox->op);

@@ -27,6 +27,7 @@ struct ramet_sandbox {
     struct ramet_snapshot *base;     /* owned reference; what it started from, NULL when lost */
     struct ramet_image *memory_base; /* owned reference; what its memory maps privately */
     struct ramet_image *memory_now;  /* op; owned; its memory as last captured, NULL: the next capture takes all */
+    struct ramet_snapshot *still;    /* op; owned; taken while paused, and it has not run since; or NULL */
     /* service lock: */
     enum ramet_sandbox_state state;
     char reason[256];
@@ -68,6 +69,18 @@ int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branc
 int ramet_sandbox_remove(struct ramet_sandbox *sandbox, struct ramet_error *err);
 /* Ends the VM only; its branch is listed as lost after a restart. */
 void ramet_sandbox_end(struct ramet_sandbox *sandbox);
+
+/*
+ * sandbox_snapshot.c. Captures and publishes: the whole of a snapshot but for its durability. *ret is a reference
+ * of the caller's. enqueue makes it durable in its turn, and the next one of this sandbox grow from it;
+ * withdraw takes back one that did not become durable.
+ */
+int ramet_sandbox_snapshot(struct ramet_sandbox *sandbox, const char *tag, struct ramet_snapshot **ret,
+                           uint64_t generations[RAMET_BRANCH_DISKS_MAX], struct ramet_fork_timing *ret_timing,
+                           struct ramet_error *err);
+int ramet_sandbox_enqueue(struct ramet_sandbox *sandbox, struct ramet_snapshot *snapshot, const uint64_t *generations,
+                          struct ramet_error *err);
+void ramet_sandbox_withdraw(struct ramet_sandbox *sandbox, struct ramet_snapshot *snapshot);
 
 /* By id or name; a reference of the caller's. */
 int ramet_sandbox_find(struct ramet_service *service, const char *ref, struct ramet_sandbox **ret,

@@ -275,6 +275,8 @@ static int set_paused(struct ramet_service *service, const char *ref, bool pause
     pthread_mutex_lock(&sandbox->op);
     r = ramet_sandbox_vm_get(sandbox, &vm, err);
     if (r == 0) {
+        if (!paused)
+            ramet_snapshot_unref(STEAL(sandbox->still));
         r = paused ? ramet_vm_pause(vm, err) : ramet_vm_resume(vm, err);
         ramet_sandbox_vm_put(sandbox);
     }

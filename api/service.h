@@ -92,6 +92,12 @@ struct ramet_fork_timing {
     uint64_t total_us;   /* whole call */
 };
 
+struct ramet_snapshot_result {
+    struct ramet_snapshot_info snapshot;
+    bool unchanged; /* the last one: the sandbox was paused for it and nothing has changed since */
+    struct ramet_fork_timing timing;
+};
+
 struct ramet_child_timing {
     bool pooled;                    /* its VMM was waiting; spawn_us is 0 */
     uint64_t spawn_us, load_us;     /* the VMM's start; its machine and state, until it ran */
@@ -232,10 +238,9 @@ int ramet_service_run(struct ramet_service *service, const struct ramet_run_requ
                       struct ramet_sandbox_info *ret, struct ramet_child_timing *ret_timing, struct ramet_error *err);
 int ramet_service_fork(struct ramet_service *service, const char *sandbox, const struct ramet_fork_request *request,
                        struct ramet_fork_result *ret, struct ramet_error *err);
-/* Returns when the snapshot is durable. */
+/* Returns when the snapshot is durable. `tag` may be NULL. */
 int ramet_service_snapshot(struct ramet_service *service, const char *sandbox, const char *tag,
-                           struct ramet_snapshot_info *ret, struct ramet_fork_timing *ret_timing,
-                           struct ramet_error *err);
+                           struct ramet_snapshot_result *ret, struct ramet_error *err);
 int ramet_service_exec(struct ramet_service *service, const char *sandbox, const struct ramet_exec_request *request,
                        struct ramet_exec_result *ret, struct ramet_error *err);
 int ramet_service_pause(struct ramet_service *service, const char *sandbox, struct ramet_sandbox_info *ret,

@@ -117,6 +117,10 @@ int cmd_snapshot(struct cli *cli, int argc, char **argv)
     if (rc < 0 || cli->json)
         return rc;
     const struct ramet_json *snapshot = ramet_json_get(answer, "snapshot"), *timing = ramet_json_get(answer, "timing");
+    if (ramet_json_bool(answer, "unchanged", false)) {
+        printf("%s is unchanged since %s\n", argv[0], ramet_json_str(snapshot, "id", "?"));
+        return 0;
+    }
     printf("snapshot %s of %s took %s; it paused for %s and added %s to the store\n",
            ramet_json_str(snapshot, "id", "?"), argv[0], cli_value(timing, "total_us").s,
            cli_value(timing, "pause_us").s, cli_value(snapshot, "stored_bytes").s);

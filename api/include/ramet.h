@@ -114,6 +114,7 @@ struct ramet_client_snapshot {
     int64_t created_ms;
     uint64_t captured_pages; /* 4 KiB pages that the guest had changed */
     uint64_t stored_bytes;   /* what it added to the store */
+    bool unchanged;          /* of ramet_client_snapshot: the last one, since nothing has changed; none was taken */
 };
 
 /* How long the parent stood still and the whole call took. */
