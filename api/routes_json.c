@@ -60,6 +60,9 @@ struct ramet_json *ramet_snapshot_json(const struct ramet_snapshot_info *snapsho
     SET_U64(o, snapshot, disk_pages);
     SET_U64(o, snapshot, captured_pages);
     SET_U64(o, snapshot, stored_bytes);
+    SET_U64(o, snapshot, working_set_pages);
+    SET_U64(o, snapshot, working_set_bytes);
+    SET_I64(o, snapshot, working_set_ms);
     return o;
 }
 

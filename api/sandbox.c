@@ -15,6 +15,7 @@
 #include "image_file.h"
 #include "mount.h"
 #include "service_private.h"
+#include "warmup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,7 @@ void ramet_sandbox_unref(struct ramet_sandbox *sandbox)
     if (!sandbox || atomic_fetch_sub(&sandbox->refs, 1) != 1)
         return;
     ramet_vm_free(sandbox->vm);
+    ramet_warmup_free(sandbox->warmup);
     ramet_image_unref(sandbox->memory_base);
     ramet_image_unref(sandbox->memory_now);
     ramet_snapshot_unref(sandbox->still);
@@ -279,6 +281,7 @@ static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_pl
         .disks = vm_disks,
         .disk_count = sandbox->branch->disk_count,
         .state_fd = state_fd,
+        .single_pages = sandbox->warmup,
         .start_timeout_ms = start_timeout_ms,
         .start_paused = plan->start_paused,
         .pool = service->pool,
@@ -316,6 +319,7 @@ static void end_vm(struct ramet_sandbox *sandbox)
     pthread_rwlock_wrlock(&sandbox->vm_lock);
     ramet_vm_free(STEAL(sandbox->vm));
     pthread_rwlock_unlock(&sandbox->vm_lock);
+    ramet_warmup_free(STEAL(sandbox->warmup));
     clear_run_dir(sandbox);
 }
 
@@ -329,6 +333,9 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
                                            .cpus = plan->cpus};
     _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;
     uint64_t start_us = ramet_now_us();
+    /* Children of a fork find what they need in memory. */
+    _cleanup_(ramet_warmup_cleanup) struct ramet_warmup *warmup =
+        plan->parent ? NULL : ramet_warmup_begin(service, plan->base);
     int r = ramet_catalog_branch_new(service->catalog, &request, plan->base, &branch, err);
     if (r < 0)
         return r;
@@ -339,6 +346,7 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
         return -RAMET_NO_MEMORY;
     }
     sandbox->base = ramet_snapshot_ref(plan->base);
+    sandbox->warmup = STEAL(warmup);
     memcpy(sandbox->lineage, plan->base->id, sizeof sandbox->lineage);
     ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STARTING, "");
     list_add(sandbox);
@@ -375,6 +383,20 @@ int ramet_sandbox_release(struct ramet_sandbox *sandbox, const struct ramet_sand
     return r < 0 ? ramet_error_prefix(err, "sandbox %s", sandbox->branch->name) : 0;
 }
 
+/* The guest has answered. Prefetching may still go on. */
+static void end_warmup(struct ramet_sandbox *sandbox)
+{
+    struct ramet_vm *vm;
+    pthread_mutex_lock(&sandbox->op);
+    if (sandbox->warmup)
+        ramet_warmup_answered(sandbox->warmup);
+    if (sandbox->warmup && ramet_sandbox_vm_get(sandbox, &vm, NULL) == 0) {
+        ramet_vm_read_around(vm);
+        ramet_sandbox_vm_put(sandbox);
+    }
+    pthread_mutex_unlock(&sandbox->op);
+}
+
 static int await_guest(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
                        struct ramet_child_timing *timing, struct ramet_error *err)
 {
@@ -385,6 +407,8 @@ static int await_guest(struct ramet_sandbox *sandbox, const struct ramet_sandbox
     r = ramet_vm_ping(vm, plan->wait_ms, err);
     timing->answer_us = ramet_now_us() - plan->began_us;
     ramet_sandbox_vm_put(sandbox);
+    if (r == 0)
+        end_warmup(sandbox);
     return r;
 }
 

@@ -24,6 +24,7 @@ struct ramet_sandbox {
     pthread_mutex_t op;
     pthread_rwlock_t vm_lock;
     struct ramet_vm *vm;             /* vm_lock; NULL once it is gone */
+    struct ramet_warmup *warmup;     /* op; owned; NULL: none, or done with */
     struct ramet_snapshot *base;     /* owned reference; what it started from, NULL when lost */
     struct ramet_image *memory_base; /* owned reference; what its memory maps privately */
     struct ramet_image *memory_now;  /* op; owned; its memory as last captured, NULL: the next capture takes all */

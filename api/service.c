@@ -76,6 +76,7 @@ int ramet_service_open(const struct ramet_service_config *config, struct ramet_s
     }
     snprintf(service->mount_dir, sizeof service->mount_dir, "%s", config->mount_dir);
     snprintf(service->run_dir, sizeof service->run_dir, "%s", config->run_dir);
+    service->working_sets = !config->no_working_sets;
     int r = open_parts(service, config, err);
     if (r < 0) {
         ramet_service_close(service);

@@ -33,6 +33,7 @@ struct ramet_service_config {
     const char *mount_dir; /* mount point, made when missing */
     const char *run_dir;   /* sockets and logs of sandboxes, made when missing; short: sun_path holds 107 bytes */
     unsigned pool_limit;   /* VMMs kept waiting at most; 0: none */
+    bool no_working_sets;  /* restores are neither recorded nor warmed up */
     int recompress_level;  /* zstd, of recompression in quiet times; 0: the store's choice; or RAMET_RECOMPRESS_OFF */
 };
 #define RAMET_RECOMPRESS_OFF (-1)
@@ -81,6 +82,10 @@ struct ramet_snapshot_info {
     uint64_t memory_pages, disk_pages; /* non-zero pages; counted by ramet_service_snapshot_get only, else 0 */
     uint64_t captured_pages;           /* pages taken: changed since the snapshot before, or since the start */
     uint64_t stored_bytes;             /* what it added to the packs */
+    /* Read by a restore until it answered, when that was recorded (Unix time); ramet_service_snapshot_get only, else 0.
+     */
+    uint64_t working_set_pages, working_set_bytes;
+    int64_t working_set_ms;
 };
 
 /* Microseconds; 0 where a step did not happen. */

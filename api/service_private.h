@@ -22,6 +22,7 @@ struct ramet_service {
     struct ramet_jobs *jobs;
     struct ramet_commit_queue *commits;
     struct ramet_vm_pool *pool;
+    bool working_sets;    /* recorded and prefetched */
     pthread_mutex_t lock; /* guards what follows and the fields of sandboxes named there; never across I/O */
     struct ramet_sandbox *sandboxes, *sandboxes_last; /* oldest first */
     bool closing;

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "mount.h"
 #include "service_private.h"
+#include "working_set.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -66,6 +67,19 @@ int ramet_count_pages(struct ramet_store *store, struct ramet_image *image, uint
     return 0;
 }
 
+/* None, or a damaged one, is shown as none. */
+static void fill_working_set(struct ramet_service *service, const struct ramet_snapshot *snapshot,
+                             struct ramet_snapshot_info *ret)
+{
+    struct ramet_working_set set;
+    if (ramet_catalog_working_set_get(service->catalog, snapshot, &set, NULL) < 0)
+        return;
+    ret->working_set_pages = set.page_count;
+    ret->working_set_bytes = set.page_count * RAMET_PAGE_SIZE;
+    ret->working_set_ms = set.recorded_ms;
+    ramet_working_set_free(&set);
+}
+
 int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, struct ramet_snapshot_info *ret,
                                struct ramet_error *err)
 {
@@ -82,6 +96,7 @@ int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, s
     ramet_snapshot_fill_info(service, snapshot, ret);
     ret->memory_pages = memory;
     ret->disk_pages = disk;
+    fill_working_set(service, snapshot, ret);
     return 0;
 }
 

@@ -13,9 +13,9 @@ struct ramet_catalog {
     struct ramet_image_set *images;
     char *branch_dir; /* owned; STORE/branches */
     _Atomic uint64_t next_serial;
-    pthread_mutex_t
-        record_lock;      /* taken before lock: orders the writes of branch records, so none outlives its branch */
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t record_lock; /* taken before lock: orders the writes of branch records and working sets, so none
+                                    outlives its owner */
+    pthread_mutex_t lock;        /* guards all below */
     struct ramet_members snapshots, branches; /* each object holds a reference */
     struct ramet_branch **branch_names;       /* the branches in name order; owned */
     struct ramet_tag *tags;                   /* in name order; owned */
@@ -35,6 +35,11 @@ int ramet_id_load(char id[RAMET_CATALOG_ID_SIZE], const void *key, size_t size, 
 int ramet_snapshots_load(struct ramet_catalog *catalog, struct ramet_error *err);
 /* Puts the tag records of a snapshot into a batch. Takes the lock. */
 void ramet_tags_put(struct ramet_catalog *catalog, const char *snapshot_id, struct ramet_kv_batch *batch);
+
+/* working_set.c */
+#define RAMET_WORKING_SET_KEY_SIZE (12 + RAMET_CATALOG_ID_SIZE)
+/* The record's key; returns its length. */
+size_t ramet_working_set_key(const char *id, char key[RAMET_WORKING_SET_KEY_SIZE]);
 
 /* branch.c */
 int ramet_branches_load(struct ramet_catalog *catalog, struct ramet_error *err);

@@ -8,6 +8,7 @@
 #include "base/codec.h"
 #include "base/u64map.h"
 #include "catalog_private.h"
+#include "working_set.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ struct fsck {
     uint64_t count;          /* found, kept or not */
     struct ramet_buf images; /* a line for each damaged image */
     uint64_t image_count;
+    uint64_t hint_count; /* damaged working sets, also a line each */
     struct ramet_snapshot **snapshots;
     size_t snapshot_count;
     bool *damaged; /* owned; by snapshot */
@@ -157,6 +159,22 @@ static void check_snapshot(struct fsck *fsck, size_t index)
             report_image(fsck, index, snapshot->images[i].name);
 }
 
+/* A hint that is damaged is not used and harms nothing, but the disk has lost something. */
+static void check_working_set(struct fsck *fsck, const struct ramet_snapshot *snapshot)
+{
+    struct ramet_working_set set;
+    struct ramet_error err = {0};
+    char line[line_size];
+    int r = ramet_catalog_working_set_get(fsck->catalog, snapshot, &set, &err);
+    if (r == 0)
+        ramet_working_set_free(&set);
+    if (r != -RAMET_CORRUPT)
+        return;
+    int size = snprintf(line, sizeof line, "%.600s; the next restore records it anew\n", err.msg);
+    ramet_buf_put(&fsck->images, line, (size_t)size);
+    fsck->hint_count++;
+}
+
 static int check_snapshots(struct fsck *fsck, struct ramet_error *err)
 {
     int r = ramet_catalog_snapshots(fsck->catalog, &fsck->snapshots, &fsck->snapshot_count, err);
@@ -165,8 +183,10 @@ static int check_snapshots(struct fsck *fsck, struct ramet_error *err)
     fsck->damaged = calloc(fsck->snapshot_count + 1, sizeof *fsck->damaged);
     if (!fsck->damaged)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to check snapshots");
-    for (size_t i = 0; i < fsck->snapshot_count && !fsck->stopped; i++)
+    for (size_t i = 0; i < fsck->snapshot_count && !fsck->stopped; i++) {
         check_snapshot(fsck, i);
+        check_working_set(fsck, fsck->snapshots[i]);
+    }
     return 0;
 }
 
@@ -265,7 +285,7 @@ int ramet_catalog_fsck(struct ramet_catalog *catalog, struct ramet_fsck_result *
         *ret = (struct ramet_fsck_result){.snapshots = fsck->snapshot_count,
                                           .frames = state.frames,
                                           .chunks = state.chunks,
-                                          .problems = fsck->count + fsck->image_count,
+                                          .problems = fsck->count + fsck->image_count + fsck->hint_count,
                                           .report = report};
     fsck_free(fsck);
     return r;

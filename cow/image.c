@@ -263,6 +263,26 @@ int ramet_image_read(struct ramet_image *image, uint64_t offset, void *buf, size
     return r;
 }
 
+int ramet_image_read_list(struct ramet_image *image, const uint64_t *pages, size_t count, void *buf,
+                          struct ramet_error *err)
+{
+    struct ramet_page_map map;
+    bool stored = ramet_image_map(image, &map, NULL) == 0;
+    _autofree_ ramet_chunk *chunks = calloc(count + 1, sizeof *chunks);
+    uint8_t *to = buf;
+    int r = chunks ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to read %zu pages", count);
+    for (size_t i = 0, run; i < count && r == 0; i += run) {
+        for (run = 1; i + run < count && pages[i + run] == pages[i] + run;)
+            run++;
+        if (pages[i] >= pages_of(image->size_bytes) || run > pages_of(image->size_bytes) - pages[i])
+            r = ramet_error_set(err, RAMET_INVALID, "page %llu lies outside the image", (unsigned long long)pages[i]);
+        else
+            r = stored ? ramet_page_map_lookup(image->set->store, &map, pages[i], run, &chunks[i], err)
+                       : read_pages(image, pages[i], run, to + i * RAMET_PAGE_SIZE, err);
+    }
+    return r == 0 && stored ? ramet_store_read(image->set->store, chunks, count, buf, err) : r;
+}
+
 static int next_data_page(struct ramet_image *image, uint64_t page, uint64_t *ret, struct ramet_error *err)
 {
     struct backing *backing = backing_get(image);

@@ -38,6 +38,9 @@ uint64_t ramet_image_size(const struct ramet_image *image);
 struct ramet_store *ramet_image_store(const struct ramet_image *image); /* borrowed */
 /* Reads any range within the size. On failure buf holds nothing that may be used. */
 int ramet_image_read(struct ramet_image *image, uint64_t offset, void *buf, size_t size, struct ramet_error *err);
+/* Reads `count` pages, in any order, one after the other to `buf`; those of the store in one go. */
+int ramet_image_read_list(struct ramet_image *image, const uint64_t *pages, size_t count, void *buf,
+                          struct ramet_error *err);
 /* First byte at or after `offset` that may be data, in whole pages; the size when there is none. */
 int ramet_image_next_data(struct ramet_image *image, uint64_t offset, uint64_t *ret, struct ramet_error *err);
 /* The map, when the image is settled: 0; -RAMET_CONFLICT while it is layered. */

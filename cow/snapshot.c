@@ -236,6 +236,8 @@ int ramet_catalog_remove(struct ramet_catalog *catalog, struct ramet_snapshot *s
     _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(ramet_store_kv(catalog->store));
     if (!batch && atomic_load(&snapshot->durable)) /* withdrawing what has no record needs none */
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to remove snapshot %s", snapshot->id);
+    char working_set[RAMET_WORKING_SET_KEY_SIZE];
+    size_t working_set_size = ramet_working_set_key(snapshot->id, working_set);
     pthread_mutex_lock(&catalog->lock);
     bool first = !atomic_exchange(&snapshot->removed, true);
     if (first) {
@@ -245,9 +247,13 @@ int ramet_catalog_remove(struct ramet_catalog *catalog, struct ramet_snapshot *s
     pthread_mutex_unlock(&catalog->lock);
     if (!first)
         return ramet_error_set(err, RAMET_NOT_FOUND, "snapshot \"%s\" is removed already", snapshot->id);
-    if (batch)
+    if (batch) {
         ramet_kv_delete(batch, RAMET_KV_SNAPSHOTS, snapshot->id, strlen(snapshot->id));
+        ramet_kv_delete(batch, RAMET_KV_META, working_set, working_set_size);
+    }
+    pthread_mutex_lock(&catalog->record_lock);
     int r = batch ? ramet_store_write(catalog->store, batch, err) : 0;
+    pthread_mutex_unlock(&catalog->record_lock);
     ramet_snapshot_unref(snapshot);
     return r;
 }

@@ -163,10 +163,12 @@ int ramet_mount_start(const char *dir, struct ramet_catalog *catalog, struct ram
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to mount");
     mount->context.catalog = catalog;
     pthread_mutex_init(&mount->context.lock, NULL);
+    ramet_recordings_init(&mount->context.recordings);
     snprintf(mount->dir, sizeof mount->dir, "%s", dir);
     r = start_session(mount, err);
     if (r < 0) {
         ramet_mount_release_handles(&mount->context);
+        ramet_recordings_free(&mount->context.recordings);
         pthread_mutex_destroy(&mount->context.lock);
         if (mount->session)
             fuse_session_destroy(mount->session);
@@ -188,6 +190,7 @@ void ramet_mount_stop(struct ramet_mount *mount)
     abort_connection(mount->connection);
     pthread_join(mount->thread, NULL);
     ramet_mount_release_handles(&mount->context);
+    ramet_recordings_free(&mount->context.recordings);
     pthread_mutex_destroy(&mount->context.lock);
     fuse_session_unmount(mount->session); /* finds the connection gone and only frees */
     fuse_session_destroy(mount->session);
@@ -208,4 +211,39 @@ void ramet_mount_snapshot_changed(struct ramet_mount *mount, const char *id_or_t
 void ramet_mount_branch_changed(struct ramet_mount *mount, const char *name)
 {
     changed(mount, RAMET_INO_BRANCHES, name);
+}
+
+/* --- working sets --- */
+
+/* The inode of a snapshot's memory, 0 when it has none. */
+static uint64_t memory_ino(const struct ramet_snapshot *snapshot)
+{
+    for (size_t i = 0; i < snapshot->image_count; i++)
+        if (strcmp(snapshot->images[i].name, "memory") == 0)
+            return ramet_ino(snapshot->serial, RAMET_PART_IMAGE + (unsigned)i);
+    return 0;
+}
+
+int ramet_mount_record_begin(struct ramet_mount *mount, const struct ramet_snapshot *snapshot, struct ramet_error *err)
+{
+    const struct ramet_image *memory = ramet_snapshot_image(snapshot, "memory");
+    if (!memory)
+        return ramet_error_set(err, RAMET_NOT_FOUND, "snapshot %s has no memory", snapshot->id);
+    return ramet_recordings_begin(&mount->context.recordings, memory_ino(snapshot),
+                                  ramet_image_size(memory) / RAMET_PAGE_SIZE, err);
+}
+
+int ramet_mount_record_end(struct ramet_mount *mount, const struct ramet_snapshot *snapshot,
+                           struct ramet_working_set *ret, struct ramet_error *err)
+{
+    return ramet_recordings_end(&mount->context.recordings, memory_ino(snapshot), ret, err);
+}
+
+int ramet_mount_put_memory(struct ramet_mount *mount, const struct ramet_snapshot *snapshot, uint64_t offset, void *buf,
+                           size_t size, struct ramet_error *err)
+{
+    struct fuse_bufvec bytes = FUSE_BUFVEC_INIT(size);
+    bytes.buf[0].mem = buf;
+    int r = fuse_lowlevel_notify_store(mount->session, memory_ino(snapshot), (off_t)offset, &bytes, 0);
+    return r < 0 ? ramet_error_os(err, -r, "the kernel does not take pages of snapshot %s", snapshot->id) : 0;
 }

@@ -13,8 +13,13 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
+#include <stdint.h>
+
 struct ramet_catalog;
 struct ramet_mount;
+struct ramet_snapshot;
+struct ramet_working_set;
 
 /*
  * Mounts on `dir` (made when missing) and serves it on threads of its own; returns when the first request has been
@@ -29,5 +34,18 @@ void ramet_mount_stop(struct ramet_mount *mount);
 /* Tells the kernel that a snapshot, tag or branch of this name came or went, so that no stale entry is shown. */
 void ramet_mount_snapshot_changed(struct ramet_mount *mount, const char *id_or_tag);
 void ramet_mount_branch_changed(struct ramet_mount *mount, const char *name);
+
+/* Notes the pages read of a snapshot's memory, in the order of their first reads, until the end. BUSY when that is
+ * being done. */
+int ramet_mount_record_begin(struct ramet_mount *mount, const struct ramet_snapshot *snapshot, struct ramet_error *err);
+/* What was read, owned by the caller; NOT_FOUND when nothing was begun. */
+int ramet_mount_record_end(struct ramet_mount *mount, const struct ramet_snapshot *snapshot,
+                           struct ramet_working_set *ret, struct ramet_error *err);
+/*
+ * Puts whole pages of a snapshot's memory into the kernel's page cache; `buf` must hold just what the image does. The
+ * file must have been looked up. Waits for reads of these pages that are under way, so hold no lock the mount needs.
+ */
+int ramet_mount_put_memory(struct ramet_mount *mount, const struct ramet_snapshot *snapshot, uint64_t offset, void *buf,
+                           size_t size, struct ramet_error *err);
 
 #endif

@@ -248,6 +248,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
         fuse_reply_buf(req, handle->manifest + (size ? offset : 0), size);
         return;
     }
+    ramet_recordings_note(&handle->context->recordings, handle->node.ino, offset, size);
     _autofree_ char *buf = malloc(size ? size : 1);
     if (!buf) {
         fuse_reply_err(req, ENOMEM);

@@ -4,7 +4,9 @@
 #define RAMET_FUSE_MOUNT_OPS_H
 
 #define FUSE_USE_VERSION 314
+#include "recordings.h"
 #include <fuse_lowlevel.h>
+
 #include <pthread.h>
 
 struct ramet_catalog;
@@ -14,6 +16,7 @@ struct ramet_mount_context {
     struct ramet_catalog *catalog;
     pthread_mutex_t lock;   /* guards the list; taken for moments */
     struct handle *handles; /* open ones */
+    struct ramet_recordings recordings;
 };
 
 /* Releases what is still open. The loop must have ended: the kernel will not release it any more. */

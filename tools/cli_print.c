@@ -58,18 +58,25 @@ static bool ends_with(const char *s, const char *end)
     return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-static bool is_time(const char *key) { return strcmp(key, "created_ms") == 0 || strcmp(key, "started_ms") == 0; }
+/* A Unix time's label, shown as how long ago that was; NULL for other members. */
+static const char *age_label(const char *key)
+{
+    if (strcmp(key, "created_ms") == 0 || strcmp(key, "started_ms") == 0)
+        return "age";
+    return strcmp(key, "working_set_ms") == 0 ? "working_set_age" : NULL;
+}
 
 /* A member as people call it: its unit is with its value. */
 static struct cli_text label(const char *key)
 {
     static const char *const suffixes[] = {"_bytes", "_us"};
     struct cli_text text;
-    int length = (int)strlen(key);
-    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
+    const char *age = age_label(key);
+    int length = (int)strlen(age ? age : key);
+    for (size_t i = 0; !age && i < sizeof suffixes / sizeof *suffixes; i++)
         if (ends_with(key, suffixes[i]))
             length -= (int)strlen(suffixes[i]);
-    snprintf(text.s, sizeof text.s, "%.*s", length, is_time(key) ? "age" : key);
+    snprintf(text.s, sizeof text.s, "%.*s", length, age ? age : key);
     return text;
 }
 
@@ -93,7 +100,7 @@ static struct cli_text number(const struct ramet_json *object, const char *key)
         return cli_size((uint64_t)value);
     if (ends_with(key, "_us"))
         return cli_duration((uint64_t)value);
-    if (is_time(key))
+    if (age_label(key) && value)
         return cli_age(value);
     snprintf(text.s, sizeof text.s, "%jd", (intmax_t)value);
     return text;

@@ -47,6 +47,7 @@ static const char help[] =
     "\n"
     "RAMET_POOL: how many VMMs wait at most for the next fork or restore, 0 for none [8].\n"
     "RAMET_RECOMPRESS: zstd level of recompression in quiet times, or off [15].\n"
+    "RAMET_WORKING_SET: on or off, reading ahead what a restored guest needs first [on].\n"
     "For a user other than root the places are below XDG_DATA_HOME and XDG_RUNTIME_DIR.\n"
     "Serves root and its own user only. SIGTERM stops it and every sandbox.\n";
 
@@ -195,6 +196,16 @@ static int pool_limit(unsigned *ret, struct ramet_error *err)
     return 0;
 }
 
+/* RAMET_WORKING_SET: "off" or "on"; unset or empty: on. */
+static int working_sets(bool *ret_off, struct ramet_error *err)
+{
+    const char *text = getenv("RAMET_WORKING_SET");
+    *ret_off = text && strcmp(text, "off") == 0;
+    if (!text || !*text || *ret_off || strcmp(text, "on") == 0)
+        return 0;
+    return ramet_error_set(err, RAMET_INVALID, "RAMET_WORKING_SET: \"%.50s\" is neither on nor off", text);
+}
+
 static int start(struct daemon *d, struct ramet_error *err)
 {
     struct ramet_service_config config = {
@@ -202,6 +213,8 @@ static int start(struct daemon *d, struct ramet_error *err)
     int rc = recompress_level(&config.recompress_level, err);
     if (rc == 0)
         rc = pool_limit(&config.pool_limit, err);
+    if (rc == 0)
+        rc = working_sets(&config.no_working_sets, err);
     if (rc == 0)
         rc = ramet_http_listen(d->paths.socket, &d->socket, err);
     if (rc == 0)

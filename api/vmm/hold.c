@@ -94,9 +94,9 @@ int ramet_hold_hello(int fd, struct ramet_error *err)
     return ask(fd, &request, HELLO_MS, &answer, err);
 }
 
-int ramet_hold_memory(int fd, const char *path, struct ramet_error *err)
+int ramet_hold_memory(int fd, const char *path, bool single, struct ramet_error *err)
 {
-    struct ramet_holder_request request = {.op = RAMET_HOLDER_MEMORY};
+    struct ramet_holder_request request = {.op = RAMET_HOLDER_MEMORY, .single = single};
     struct ramet_holder_answer answer;
     if (strlen(path) >= sizeof request.path)
         return ramet_error_set(err, RAMET_INVALID, "the path of the memory file is too long");
@@ -139,6 +139,14 @@ int ramet_hold_track(int fd, uint64_t address, uint64_t size, struct ramet_error
         r = ramet_error_set(err, RAMET_UNSUPPORTED, "writes to guest memory cannot be tracked: %s",
                             strerror(answer.os_errno));
     return r;
+}
+
+int ramet_hold_read_around(int fd, uint64_t address, uint64_t size, struct ramet_error *err)
+{
+    struct ramet_holder_request request = {.op = RAMET_HOLDER_AROUND, .address = address, .size = size};
+    struct ramet_holder_answer answer;
+    int r = ask(fd, &request, HELLO_MS, &answer, err);
+    return r == 0 && answer.os_errno != 0 ? ramet_error_os(err, answer.os_errno, "advising the VMM's memory") : r;
 }
 
 /* The parent of a process, from its /proc/PID/stat; 0 when it is gone. */

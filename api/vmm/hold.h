@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -21,8 +22,9 @@ char *ramet_hold_library(void);
 
 /* Whether the library answers at all; RAMET_TIMEOUT or RAMET_VMM when not. */
 int ramet_hold_hello(int fd, struct ramet_error *err);
-/* Tells it the memory file's path, before the VMM opens that: once. */
-int ramet_hold_memory(int fd, const char *path, struct ramet_error *err);
+/* Tells it the memory file's path, before the VMM opens that: once; `single`: read page by page, until
+ * ramet_hold_read_around. */
+int ramet_hold_memory(int fd, const char *path, bool single, struct ramet_error *err);
 
 /* Makes the process `vmm`, at the other end of `fd`, keep [address, address + size). */
 int ramet_hold_take(int fd, pid_t vmm, uint64_t address, uint64_t size, struct ramet_vm_hold **ret,
@@ -37,6 +39,8 @@ int ramet_hold_track(int fd, uint64_t address, uint64_t size, struct ramet_error
  * must not get us to read another process's memory.
  */
 int ramet_hold_pid(const struct ramet_vm_hold *hold, pid_t *ret, struct ramet_error *err);
+/* Faults in [address, address + size) read as the kernel likes again. */
+int ramet_hold_read_around(int fd, uint64_t address, uint64_t size, struct ramet_error *err);
 /* Ends the holder; NULL is a no-op. May be called after the VMM is gone. */
 void ramet_hold_drop(struct ramet_vm_hold *hold);
 

@@ -251,10 +251,10 @@ static int open_console(struct ramet_vm *vm, const struct ramet_vm_config *confi
 }
 
 /* A library that was there and no longer answers: captures copy inside the pause, as without it. */
-static void name_memory(struct ramet_vm *vm, const char *path)
+static void name_memory(struct ramet_vm *vm, const struct ramet_vm_config *config)
 {
     struct ramet_error err = {0};
-    if (vm->hold_fd < 0 || ramet_hold_memory(vm->hold_fd, path, &err) == 0)
+    if (vm->hold_fd < 0 || ramet_hold_memory(vm->hold_fd, config->memory_path, config->single_pages, &err) == 0)
         return;
     ramet_debug("VM \"%s\": %s; captures will copy inside the pause", vm->name, err.msg);
     ramet_cleanup_close(&vm->hold_fd);
@@ -293,7 +293,7 @@ int ramet_launch_run(struct ramet_vm *vm, const struct ramet_vm_config *config, 
         r = reopen_state(config->state_fd, &state_fd, err);
     if (r < 0)
         return r;
-    name_memory(vm, config->memory_path);
+    name_memory(vm, config);
     r = send_batch(vm, config, state_fd, err);
     if (r == 0) /* while the state is loaded */
         r = ramet_pagemap_find(ramet_process_pid(vm->process), vm->memory_name, vm->memory_bytes, &vm->memory_address,

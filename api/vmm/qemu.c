@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "vmm/clock.h"
+#include "vmm/hold.h"
 #include "vmm/launch.h"
 #include "vmm/pagemap.h"
 #include "vmm/pool.h"
@@ -217,6 +218,14 @@ int ramet_vm_resume(struct ramet_vm *vm, struct ramet_error *err)
     vm->last.pause_us = vm->paused_at_us ? end_us - vm->paused_at_us : 0;
     vm->paused_at_us = 0;
     return 0;
+}
+
+/* What is read is coarser or slower when it fails, nothing else: no error. */
+void ramet_vm_read_around(struct ramet_vm *vm)
+{
+    struct ramet_error err = {0};
+    if (vm->hold_fd >= 0 && ramet_hold_read_around(vm->hold_fd, vm->memory_address, vm->memory_bytes, &err) < 0)
+        ramet_debug("VM \"%s\": %s", vm->name, err.msg);
 }
 
 int ramet_vm_read_memory(struct ramet_vm *vm, uint64_t offset, void *buf, size_t size, struct ramet_error *err)

@@ -67,6 +67,9 @@ struct ramet_vm_config {
     int state_fd;
     /* A restore begins with its vCPUs stopped when set; ramet_vm_resume starts them. */
     bool start_paused;
+    /* The memory file is read page by page as the guest touches it, until ramet_vm_read_around: slow, but who serves
+     * the file sees what is touched. Does nothing without the holder library. */
+    bool single_pages;
     unsigned start_timeout_ms; /* until the VMM answers and the state is loaded; 0: 30 s */
     /* A restore takes a VMM from here where one waits (pool.h). NULL: it spawns its own. Borrowed. */
     struct ramet_vm_pool *pool;
@@ -142,6 +145,9 @@ int ramet_vm_capture_prepare(struct ramet_vm *vm, bool whole, struct ramet_vm_ca
 int ramet_vm_capture_begin(struct ramet_vm *vm, struct ramet_vm_capture *capture, struct ramet_error *err);
 int ramet_vm_capture_collect(struct ramet_vm *vm, struct ramet_vm_capture *capture, struct ramet_error *err);
 void ramet_vm_capture_free(struct ramet_vm_capture *capture);
+
+/* Ends `single_pages`. Serialised by the caller with captures. */
+void ramet_vm_read_around(struct ramet_vm *vm);
 
 /* Reads guest memory as the VMM sees it (private and file pages alike), for checks on a paused VM. */
 int ramet_vm_read_memory(struct ramet_vm *vm, uint64_t offset, void *buf, size_t size, struct ramet_error *err);

@@ -197,6 +197,20 @@ static void small_things(void)
     seed("page_map", "two-levels", NULL, 0, map, sizeof map);
 }
 
+static void working_sets(void)
+{
+    static const uint32_t words[] = {77, 0, 3, 30, 2, 0, 1, 39, 1}; /* recorded, three runs */
+    struct ramet_buf record = {0};
+    ramet_record_begin(&record);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        ramet_buf_put_u32(&record, words[i]);
+    FUZZ_CHECK(ramet_record_end(&record, 0x53574d52, 1, NULL) == 0);
+    seed("working_set", "whole", (const uint8_t[]){0}, 1, record.data, record.size);
+    seed("working_set", "payload", (const uint8_t[]){1}, 1, record.data + RAMET_RECORD_HEADER,
+         record.size - RAMET_RECORD_HEADER);
+    ramet_buf_free(&record);
+}
+
 static void overlay_logs(void)
 {
     uint8_t bytes[4096];
@@ -224,6 +238,7 @@ int main(int argc, char **argv)
     branches();
     superblocks();
     small_things();
+    working_sets();
     overlay_logs();
     return 0;
 }

@@ -15,6 +15,7 @@
 #include "image_file.h"
 #include "mount.h"
 #include "test_mount_client.c" /* one test program, in two files */
+#include "working_set.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -449,6 +450,41 @@ static int serve(const char *dir, const char *store_dir)
     return 0;
 }
 
+/* What is read is recorded, once; what was put into the page cache is read without asking us. */
+static void test_reads_are_recorded_and_spared(void **state)
+{
+    enum { whole_pages = MEMORY_SIZE / RAMET_PAGE_SIZE };
+    struct fixture *f = *state;
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *read = make_snapshot(f, "read"),
+                                                            *put = make_snapshot(f, "put");
+    struct ramet_working_set set;
+    char path[PATH_MAX];
+    struct stat st;
+    check_fails(ramet_mount_record_end(f->mount, read, &set, &err), RAMET_NOT_FOUND);
+    check_ok(ramet_mount_record_begin(f->mount, read, &err));
+    check_fails(ramet_mount_record_begin(f->mount, read, &err), RAMET_BUSY);
+    client_run(f, "read_exactly", read->id, "memory");
+    check_ok(ramet_mount_record_end(f->mount, read, &set, &err));
+    assert_int_equal(set.page_count, whole_pages);
+    ramet_working_set_free(&set);
+
+    snprintf(path, sizeof path, "%s/snapshots/%s/memory", f->mount_dir, put->id);
+    uint8_t page[RAMET_PAGE_SIZE];
+    check_fails(ramet_mount_put_memory(f->mount, put, 0, page, sizeof page, &err), RAMET_NOT_FOUND); /* not looked up */
+    assert_int_equal(stat(path, &st), 0);
+    check_ok(ramet_mount_record_begin(f->mount, put, &err));
+    for (uint64_t at = 0; at < whole_pages * RAMET_PAGE_SIZE; at += sizeof page) {
+        check_ok(ramet_image_read(ramet_snapshot_image(put, "memory"), at, page, sizeof page, &err));
+        check_ok(ramet_mount_put_memory(f->mount, put, at, page, sizeof page, &err));
+    }
+    client_run(f, "read_exactly", put->id, "memory");
+    check_ok(ramet_mount_record_end(f->mount, put, &set, &err));
+    assert_int_equal(set.page_count, 1); /* the client's read past the cache */
+    assert_int_equal(set.runs[0].first, 7);
+    ramet_working_set_free(&set);
+    check_ok(ramet_mount_record_begin(f->mount, put, &err)); /* left for the mount's end */
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +495,7 @@ int main(int argc, char **argv)
         TEST(test_refused_write_is_not_seen),
         TEST(test_refused_shared_map_is_not_seen),
         TEST(test_readers_at_once),
+        TEST(test_reads_are_recorded_and_spared),
         TEST(test_fresh_snapshot_reads_alike),
         TEST(test_damage_is_an_error),
         TEST(test_names_come_and_go),

@@ -26,6 +26,9 @@
  * read-write: QEMU does, though it maps the file privately, and on the mount a descriptor
  * that could write bypasses the page cache all children share.
  *
+ * And while it is told so, a fault in guest memory reads that page of the file only: where the VMM asks for
+ * huge pages, as QEMU does for guest memory, the kernel reads 2 MiB or more at a fault.
+ *
  * Without $RAMET_HOLDER_FD the library does nothing.
  */
 #include "protocol.h"
@@ -37,6 +40,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +65,7 @@ static int channel = -1;
 static pid_t holders[HOLDER_MAX]; /* 0: free */
 
 static char *_Atomic memory_path; /* set once by the library's thread, read by the VMM's */
+static _Atomic bool single_pages; /* likewise, before memory_path, and cleared once */
 
 static _Noreturn void hold(pid_t parent)
 {
@@ -127,10 +133,11 @@ static int drop(pid_t pid)
     return ESRCH;
 }
 
-static int name_memory(const char *path)
+static int name_memory(const char *path, bool single)
 {
     if (memory_path)
         return EEXIST;
+    atomic_store(&single_pages, single);
     memory_path = strndup(path, RAMET_HOLDER_PATH_SIZE - 1);
     return memory_path ? 0 : ENOMEM;
 }
@@ -150,12 +157,22 @@ static int track(uint64_t address, uint64_t size)
     return failure;
 }
 
+/* EINVAL: a kernel without huge pages, of which none is needed. */
+static int read_around(void *memory, size_t size)
+{
+    atomic_store(&single_pages, false);
+    if (madvise(memory, size, MADV_NORMAL) != 0)
+        return errno;
+    return madvise(memory, size, MADV_HUGEPAGE) == 0 || errno == EINVAL ? 0 : errno;
+}
+
 static struct ramet_holder_answer obey(const struct ramet_holder_request *request)
 {
     struct ramet_holder_answer answer = {.serial = request->serial};
     switch (request->op) {
     case RAMET_HOLDER_HELLO: break;
-    case RAMET_HOLDER_MEMORY: answer.os_errno = name_memory(request->path); break;
+    case RAMET_HOLDER_MEMORY: answer.os_errno = name_memory(request->path, request->single); break;
+    case RAMET_HOLDER_AROUND: answer.os_errno = read_around((void *)(uintptr_t)request->address, request->size); break;
     case RAMET_HOLDER_TAKE: answer.os_errno = take(request->address, request->size, &answer.pid); break;
     case RAMET_HOLDER_DROP: answer.os_errno = drop(request->pid); break;
     case RAMET_HOLDER_TRACK: answer.os_errno = track(request->address, request->size); break;
@@ -212,6 +229,14 @@ static int open_file(const char *path, int flags, mode_t mode)
 }
 
 #define VISIBLE __attribute__((visibility("default")))
+
+VISIBLE int ramet_madvise(void *start, size_t size, int advice) __asm__("madvise");
+
+int ramet_madvise(void *start, size_t size, int advice)
+{
+    bool single = advice == MADV_HUGEPAGE && atomic_load(&single_pages);
+    return (int)syscall(SYS_madvise, start, size, single ? MADV_RANDOM : advice);
+}
 
 /* The names open(2) goes by, with and without large files and fortification. */
 VISIBLE int ramet_open(const char *path, int flags, ...) __asm__("open");

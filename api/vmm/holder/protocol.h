@@ -18,6 +18,7 @@ enum ramet_holder_op {
     RAMET_HOLDER_TAKE,      /* fork a holder of [address, address + size); answers its pid */
     RAMET_HOLDER_DROP,      /* kill and reap the holder `pid` */
     RAMET_HOLDER_TRACK,     /* track writes to [address, address + size) from now on, once and for all */
+    RAMET_HOLDER_AROUND,    /* ends `single` of [address, address + size) */
 };
 
 struct ramet_holder_request {
@@ -25,7 +26,7 @@ struct ramet_holder_request {
     uint32_t serial; /* repeated in the answer: a late answer is not taken for the next one */
     uint64_t address, size;
     int32_t pid;
-    uint32_t reserved;
+    uint32_t single;                   /* MEMORY: not 0: a fault in guest memory reads that page only, until AROUND */
     char path[RAMET_HOLDER_PATH_SIZE]; /* NUL-terminated */
 };
 
