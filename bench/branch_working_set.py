@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the working set is worth: python3 bench/branch_working_set.py BIN GUEST [--quick] [--json FILE].
+"""What the working set is worth to a restore from a cold store.
+
+A section of `tools/dev bench branch`; by itself: branch_working_set.py BIN_DIR GUEST_DIR [--quick] [--json FILE]
 
 A Debian guest of 512 MiB works: it fills a file and 96 MiB of a program's memory. A snapshot of it is
 restored once, which records its working set. Then, by turns with and without it, the daemon starts
-anew, the page cache of the store (or all of it) is dropped, and the snapshot is restored: how long
-until the guest agent answers, and until a command has run?"""
+anew, a VMM waits in its pool, the store's files leave the page cache, and the snapshot is restored: how
+long until the guest runs, until its agent answers, and until a command has run? Last, the floor ("warm"): restores with every page in memory, which is the VMM's and the
+guest's own work."""
 import os
 import subprocess
 import sys
@@ -46,71 +49,68 @@ def drop_store(daemon):
             os.close(fd)
 
 
-def drop_all(daemon):
-    subprocess.run(["sync"], check=True)
-    with open("/proc/sys/vm/drop_caches", "w") as file:
-        file.write("3")
+def await_spare(daemon):
+    end = time.monotonic() + 10
+    while daemon.json("status")["spares"] < 1 and time.monotonic() < end:
+        time.sleep(0.02)
 
 
-def restore(daemon, working_set, drop):
-    """A fresh daemon restores the snapshot; microseconds until the agent answers and until a command has run."""
+def fresh_daemon(daemon, working_set):
+    """It has found out which QEMU there is and has one waiting, as a daemon in service has: a VM came and went."""
     daemon.down()
     daemon.env["RAMET_WORKING_SET"] = "on" if working_set else "off"
     daemon.up()
-    # Refused for want of memory, but only after it was found out which QEMU there is: once in a daemon's life.
-    daemon.run("run", "debian", "--memory", "1T", check=False)
-    drop(daemon)
+    daemon.run("run", "debian", "--memory", "512M", "--wait-ms", "1", check=False)  # which removes it
+
+
+def restore(daemon, name):
+    """Microseconds until the guest runs, until its agent answers, and until a command has run."""
+    await_spare(daemon)
     began = time.monotonic()
-    answer = daemon.json("restore", "work", "--name", "cold")["sandboxes"][0]["timing"]["answer_us"]
-    daemon.exec("cold", "true")
+    timing = daemon.json("restore", "work", "--name", name)["sandboxes"][0]["timing"]
+    daemon.exec(name, "true")
     took = (time.monotonic() - began) * 1e6
-    daemon.run("rm", "cold")
-    return answer, took
+    daemon.run("rm", name)
+    return {"running": timing["running_us"], "answer": timing["answer_us"], "command": took}
 
 
-def warm(daemon, count):
-    """The floor: the same daemon, with every page in memory."""
-    samples = []
-    for _ in range(count + 1):
-        samples.append(daemon.json("restore", "work", "--name", "warm")["sandboxes"][0]["timing"]["answer_us"])
-        daemon.run("rm", "warm")
-    return samples[1:]
+def cold(daemon, working_set):
+    fresh_daemon(daemon, working_set)
+    await_spare(daemon)
+    drop_store(daemon)
+    return restore(daemon, "cold")
 
 
-def rounds(daemon, name, count, drop):
-    """Restores with and without by turns; series of both, and the ratio of their medians."""
-    answers, commands = {True: [], False: []}, {True: [], False: []}
+def summary(name, samples):
+    return [series(f"{name}.{what}", "us", [sample[what] for sample in samples]) for what in samples[0]]
+
+
+def rounds(daemon, count):
+    """Restores with and without by turns; series of both, and how much sooner the median first answer is with."""
+    without, with_set = [], []
     for _ in range(count):
-        for working_set in (False, True):
-            answer, command = restore(daemon, working_set, drop)
-            answers[working_set].append(answer)
-            commands[working_set].append(command)
-    results = [series(f"{name}.{what}.{'with' if on else 'without'}", "us", samples[on])
-               for what, samples in (("answer", answers), ("command", commands)) for on in (False, True)]
-    return results, results[0]["p50"] / results[1]["p50"]
+        without.append(cold(daemon, False))
+        with_set.append(cold(daemon, True))
+    results = summary("without", without) + summary("with", with_set)
+    p50 = {r["name"]: r["p50"] for r in results}
+    return results, p50["without.answer"] / p50["with.answer"]
 
 
 def measure(args):
-    count, results = (3 if args.quick else 10), []
+    count = 3 if args.quick else 10
     with Daemon(args.bin, args.guest) as daemon:
-        daemon.env["RAMET_RECOMPRESS"] = "off"  # only when it is told to, below
+        daemon.env["RAMET_RECOMPRESS"] = "off"
+        daemon.env["RAMET_POOL"] = "1"
         daemon.down()
         daemon.up()
         daemon.import_debian()
         make_snapshot(daemon)
-        first, _ = restore(daemon, True, drop_store)
+        results = summary("recording", [cold(daemon, True)])
         info = daemon.json("show", "work")
-        results.append(series("recording.answer", "us", [first]))
         results.append(series("working_set", "bytes", [info["working_set_bytes"]]))
-        fresh, fresh_ratio = rounds(daemon, "fresh", count, drop_store)
-        daemon.run("store", "recompress", "--threads", "2", "--wait")
-        cold, cold_ratio = rounds(daemon, "recompressed", count, drop_store)
-        everything, everything_ratio = rounds(daemon, "all_dropped", count, drop_all)
-        results += fresh + cold + everything + [series("warm.answer", "us", warm(daemon, count))]
-    return results, [
-        promise("first answer without / with working set, store as written", fresh_ratio, ">=", 2),
-        promise("the same, recompressed", cold_ratio, ">=", 2),
-        promise("the same, all of the page cache dropped", everything_ratio, ">=", 2)]
+        both, ratio = rounds(daemon, count)
+        warm = summary("warm", [restore(daemon, "warm") for _ in range(count + 1)][1:])
+    return results + both + warm, [promise("first answer from a cold store, without / with working set", ratio, ">=", 2)]
 
 
 def main():
