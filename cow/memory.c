@@ -7,7 +7,7 @@
  * list, so that a snapshot is resident once.
  *
  * Locks: the store's guards the list and the counts of images; an image's commit lock is
- * held across its commit and nothing else takes it.
+ * held across its commit, or the removal of its snapshot, and nothing else takes it.
  */
 #include "memory_private.h"
 
@@ -305,11 +305,28 @@ int ramet_memory_commit(struct ramet_memory_image *image, const char *tag, struc
 {
     pthread_mutex_lock(&image->commit_lock);
     int r = 0;
+    if (image->snapshot && atomic_load(&image->snapshot->removed)) {
+        ramet_snapshot_unref(image->snapshot);
+        image->snapshot = NULL;
+    }
     if (!image->snapshot)
         r = commit_first(image, tag, err);
     else if (tag)
         r = ramet_catalog_tag(image->store->catalog, image->snapshot, tag, err);
     pthread_mutex_unlock(&image->commit_lock);
+    return r;
+}
+
+/* An image of it that is loaded may be committed anew, under the same id: not before the old record is gone. */
+static int remove_record(struct ramet_memory_store *store, struct ramet_snapshot *snapshot, struct ramet_error *err)
+{
+    struct ramet_memory_image *loaded = find_loaded(store, snapshot->id);
+    if (!loaded)
+        return ramet_catalog_remove(store->catalog, snapshot, err);
+    pthread_mutex_lock(&loaded->commit_lock);
+    int r = ramet_catalog_remove(store->catalog, snapshot, err);
+    pthread_mutex_unlock(&loaded->commit_lock);
+    ramet_memory_image_unref(loaded);
     return r;
 }
 
@@ -319,6 +336,6 @@ int ramet_memory_remove(struct ramet_memory_store *store, const char *ref, struc
     struct ramet_gc_result freed;
     int r = ramet_catalog_find(store->catalog, ref, &snapshot, err);
     if (r == 0)
-        r = ramet_catalog_remove(store->catalog, snapshot, err);
+        r = remove_record(store, snapshot, err);
     return r < 0 ? r : ramet_catalog_gc(store->catalog, &freed, err);
 }

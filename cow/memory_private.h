@@ -28,8 +28,8 @@ struct ramet_memory_image {
     void *state; /* owned */
     size_t state_bytes;
     char id[RAMET_CATALOG_ID_SIZE];
-    pthread_mutex_t commit_lock;     /* one commit at a time */
-    struct ramet_snapshot *snapshot; /* commit lock; NULL: not durable */
+    pthread_mutex_t commit_lock;     /* one commit or removal at a time */
+    struct ramet_snapshot *snapshot; /* commit lock; NULL or removed: not durable */
 };
 
 /* Takes over `resident` and `state` in every case; `snapshot` may be NULL and is referenced. */

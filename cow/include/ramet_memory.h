@@ -100,7 +100,8 @@ const char *ramet_memory_id(const struct ramet_memory_image *image);
  * and write what is new; branches go on meanwhile. An image that is durable already only gets the tag.
  */
 int ramet_memory_commit(struct ramet_memory_image *image, const char *tag, struct ramet_error *err);
-/* Forgets a committed snapshot, by id or tag, and frees what no other needs. Images in use here stay whole. */
+/* Forgets a committed snapshot, by id or tag, and frees what no other needs. Images in use here stay whole, and may be
+ * committed again. */
 int ramet_memory_remove(struct ramet_memory_store *store, const char *ref, struct ramet_error *err);
 
 /* --- branches --- */

@@ -311,6 +311,13 @@ static void test_committed_is_there_after(void **state)
     check_ok(ramet_memory_remove(store, "kept", &err));
     check_fails(ramet_memory_load(store, "also", &again, &err), RAMET_NOT_FOUND);
     assert_image_holds(image, &model);
+    /* In use it may become durable again. */
+    check_ok(ramet_memory_commit(image, "back", &err));
+    ramet_memory_image_unref(image);
+    ramet_memory_close(store);
+    check_ok(ramet_memory_open(dir, NULL, &store, &err));
+    check_ok(ramet_memory_load(store, "back", &image, &err));
+    assert_image_holds(image, &model);
     ramet_memory_image_unref(image);
 }
 
