@@ -15,6 +15,14 @@ static const struct cli_column started_columns[] = {
     {"ANSWERED", "timing.answer_us"}, {NULL, NULL},
 };
 
+/* For --timing: its VMM (taken from those that waited, or spawned), what its start took, and since the call began. */
+static const struct cli_column timed_columns[] = {
+    {"NAME", "sandbox.name"},         {"POOLED", "timing.pooled"},
+    {"SPAWN", "timing.spawn_us"},     {"LOAD", "timing.load_us"},
+    {"START", "timing.start_us"},     {"RUNNING", "timing.running_us"},
+    {"ANSWERED", "timing.answer_us"}, {NULL, NULL},
+};
+
 /* Where the time of a capture went, for --timing: before the pause, in it by its steps, after it. */
 static void print_timing(const struct ramet_json *timing)
 {
@@ -50,7 +58,7 @@ static void print_fork(const struct ramet_json *answer, const char *sandbox, boo
            cli_value(timing, "total_us").s, cli_value(timing, "pause_us").s);
     if (with_timing)
         print_timing(timing);
-    cli_table(ramet_json_get(answer, "children"), started_columns);
+    cli_table(ramet_json_get(answer, "children"), with_timing ? timed_columns : started_columns);
 }
 
 int cmd_fork(struct cli *cli, int argc, char **argv)
@@ -66,7 +74,7 @@ int cmd_fork(struct cli *cli, int argc, char **argv)
         {0, "wait-durable", NULL, CLI_FLAG, &wait_durable, "return when that snapshot is on disk"},
         {0, "no-wait", NULL, CLI_FLAG, &no_wait, "return before the guest agents answer"},
         {0, "wait-ms", "MS", CLI_NUMBER, &wait_ms, "until every guest agent must answer [60000]"},
-        {0, "timing", NULL, CLI_FLAG, &with_timing, "show where the pause went"},
+        {0, "timing", NULL, CLI_FLAG, &with_timing, "show where the time went"},
         {0},
     };
     const struct cli_usage usage = {.line = "fork SANDBOX [OPTION]...",
