@@ -7,8 +7,10 @@
 #include "commit_queue.h"
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "jobs.h"
+#include "metrics.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@ struct job {
     struct ramet_snapshot *snapshot; /* owned reference */
     struct ramet_branch *taken_of;   /* owned reference or NULL */
     uint64_t generations[RAMET_BRANCH_DISKS_MAX];
+    uint64_t added_us;
     bool failed;
     struct ramet_error err;
 };
@@ -26,6 +29,7 @@ struct job {
 struct ramet_commit_queue {
     struct ramet_catalog *catalog;
     struct ramet_jobs *background; /* held for each job from its arrival to its end */
+    struct ramet_metrics *metrics;
     pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
@@ -89,6 +93,10 @@ static void run_job(struct ramet_commit_queue *queue, struct job *job)
     struct ramet_error err = {0};
     int r = ramet_catalog_commit(queue->catalog, job->snapshot, &err);
     if (r == 0)
+        ramet_metrics_observe(queue->metrics, RAMET_DURATION_COMMIT, ramet_now_us() - job->added_us);
+    else
+        ramet_metrics_count(queue->metrics, RAMET_COUNT_COMMIT_FAILED);
+    if (r == 0)
         update_branches(queue, job);
     else
         ramet_warn("%s", err.msg);
@@ -124,7 +132,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_jobs *background,
+int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_jobs *background, struct ramet_metrics *metrics,
                            struct ramet_commit_queue **ret, struct ramet_error *err)
 {
     struct ramet_commit_queue *queue = calloc(1, sizeof *queue);
@@ -132,6 +140,7 @@ int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_jobs *bac
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the commit queue");
     queue->catalog = catalog;
     queue->background = background;
+    queue->metrics = metrics;
     pthread_mutex_init(&queue->lock, NULL);
     pthread_cond_init(&queue->changed, NULL);
     int r = pthread_create(&queue->thread, NULL, run, queue);
@@ -169,6 +178,7 @@ int ramet_commit_queue_add(struct ramet_commit_queue *queue, struct ramet_snapsh
     if (!job)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to queue snapshot %s", snapshot->id);
     job->snapshot = ramet_snapshot_ref(snapshot);
+    job->added_us = ramet_now_us();
     if (taken_of) {
         atomic_fetch_add(&taken_of->refs, 1);
         job->taken_of = taken_of;
@@ -224,4 +234,14 @@ void ramet_commit_queue_forget(struct ramet_commit_queue *queue, const struct ra
     pthread_mutex_unlock(&queue->lock);
     if (job)
         job_free(job);
+}
+
+size_t ramet_commit_queue_length(struct ramet_commit_queue *queue)
+{
+    size_t length = 0;
+    pthread_mutex_lock(&queue->lock);
+    for (const struct job *job = queue->jobs; job; job = job->next)
+        length += !job->failed;
+    pthread_mutex_unlock(&queue->lock);
+    return length;
 }

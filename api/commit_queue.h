@@ -12,9 +12,10 @@
 
 struct ramet_commit_queue;
 struct ramet_jobs;
+struct ramet_metrics;
 
-/* `background` is held while anything waits, and must outlive the queue. */
-int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_jobs *background,
+/* `background` is held while anything waits; it and `metrics` must outlive the queue. */
+int ramet_commit_queue_new(struct ramet_catalog *catalog, struct ramet_jobs *background, struct ramet_metrics *metrics,
                            struct ramet_commit_queue **ret, struct ramet_error *err);
 /* Finishes what was added, then ends the thread. NULL is a no-op. */
 void ramet_commit_queue_free(struct ramet_commit_queue *queue);
@@ -33,5 +34,7 @@ bool ramet_commit_queue_failure(struct ramet_commit_queue *queue, const struct r
                                 size_t size);
 /* Forgets a failure, when its snapshot is removed. */
 void ramet_commit_queue_forget(struct ramet_commit_queue *queue, const struct ramet_snapshot *snapshot);
+/* How many wait, the one under way included. */
+size_t ramet_commit_queue_length(struct ramet_commit_queue *queue);
 
 #endif

@@ -7,6 +7,7 @@
  */
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "clocks.h"
 #include "jobs.h"
 #include "service_private.h"
 
@@ -27,8 +28,9 @@ void ramet_fork_result_free(struct ramet_fork_result *result)
 
 /*
  * Children are raised in steps, each taken with all of them before the next begins: start, with their guests
- * stopped; let them run; wait for their agents; step their clocks. A guest that runs takes CPU time from the
- * start of its siblings, and one that sets its clock from their first answer. All running takes half as long so.
+ * stopped; let them run; wait for their agents; have their clocks set, for which nobody waits (clocks.h). A guest
+ * that runs takes CPU time from the start of its siblings, and one that sets its clock from their first answer. All
+ * running takes half as long so.
  */
 struct litter;
 typedef int (*litter_step)(struct litter *litter, unsigned index, struct ramet_error *err);
@@ -88,13 +90,6 @@ static int release_child(struct litter *litter, unsigned index, struct ramet_err
 static int await_child(struct litter *litter, unsigned index, struct ramet_error *err)
 {
     return ramet_sandbox_await(litter->children[index], &litter->plan, &litter->timing[index], err);
-}
-
-static int step_clock(struct litter *litter, unsigned index, struct ramet_error *err)
-{
-    (void)err;
-    ramet_sandbox_step_clock(litter->children[index], &litter->plan);
-    return 0;
 }
 
 static void *take_steps(void *arg)
@@ -157,7 +152,9 @@ static int raise_litter(struct litter *litter, struct ramet_error *err)
         r = with_each(litter, release_child, wait_threads, err);
     if (r == 0)
         r = with_each(litter, await_child, wait_threads, err);
-    return r == 0 ? with_each(litter, step_clock, wait_threads, err) : r;
+    for (unsigned i = 0; i < litter->request->count && r == 0; i++)
+        ramet_clocks_add(litter->service->clocks, litter->children[i]);
+    return r;
 }
 
 static int check_request(struct ramet_service *service, const struct ramet_sandbox *parent,
@@ -223,8 +220,9 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
     return r;
 }
 
-int ramet_service_fork(struct ramet_service *service, const char *ref, const struct ramet_fork_request *request,
-                       struct ramet_fork_result *ret, struct ramet_error *err)
+int ramet_service_fork_uncounted(struct ramet_service *service, const char *ref,
+                                 const struct ramet_fork_request *request, struct ramet_fork_result *ret,
+                                 struct ramet_error *err)
 {
     _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
     _cleanup_(ramet_vm_pool_cleanup) struct ramet_vm_pool *pool = ramet_vm_pool_hold(service->pool);

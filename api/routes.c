@@ -138,12 +138,17 @@ static int answer_json(const struct ramet_route *route, const struct ramet_json 
     return 0;
 }
 
-static int answer_text(const struct ramet_route *route, struct ramet_http_response *response, struct ramet_error *err)
+static int answer_text(const struct ramet_route *route, const struct ramet_call *call,
+                       struct ramet_http_response *response, struct ramet_error *err)
 {
-    response->body = strdup(route->text);
+    char *text = NULL;
+    int rc = route->write ? route->write(call, &text, err) : 0;
+    if (rc < 0)
+        return rc;
+    response->body = route->write ? text : strdup(route->text);
     if (!response->body)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the answer of %s", route->operation);
-    response->body_size = strlen(route->text);
+    response->body_size = strlen(response->body);
     response->status = route->status;
     response->content_type = route->text_type;
     return 0;
@@ -164,9 +169,9 @@ static int answer(const struct ramet_router *router, const struct ramet_http_req
         rc = read_body(route, request, response, &body, err);
     if (rc < 0)
         return rc;
-    if (route->text)
-        return answer_text(route, response, err);
     struct ramet_call call = {.context = router->context, .param = param, .body = body, .request = request};
+    if (!route->handler)
+        return answer_text(route, &call, response, err);
     rc = route->handler(&call, &result, err);
     return rc < 0 ? rc : answer_json(route, result, response, err);
 }

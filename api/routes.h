@@ -30,6 +30,9 @@ struct ramet_call {
 /* Returns 0 and the answer, taken over by the router, or an error. */
 typedef int ramet_route_handler(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err);
 
+/* The same for an answer that is not JSON: *ret is malloc'ed. */
+typedef int ramet_route_text(const struct ramet_call *call, char **ret, struct ramet_error *err);
+
 struct ramet_route {
     const char *method;
     const char *path;      /* "/v1/sandboxes/{sandbox}/fork"; at most one {parameter}, a whole segment */
@@ -39,7 +42,8 @@ struct ramet_route {
     bool takes_body;          /* a JSON object */
     const char *const *query; /* NULL, or the NULL-terminated names it understands */
     const char *text;         /* instead of a handler: a fixed answer */
-    const char *text_type;
+    ramet_route_text *write;  /* instead of a handler: makes a text */
+    const char *text_type;    /* of either */
 };
 
 struct ramet_router {

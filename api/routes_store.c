@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /v1/status and /v1/store: the daemon itself and what it keeps on disk. */
+/* /v1/status, /v1/metrics and /v1/store: the daemon itself and what it keeps on disk. */
 #include "base/cleanup.h"
 #include "json.h"
 #include "routes_body.h"
@@ -30,6 +30,11 @@ int ramet_route_status(const struct ramet_call *call, struct ramet_json **ret, s
     ramet_json_set_u64(*ret, "snapshots", snapshot_count);
     ramet_json_set_u64(*ret, "spares", ramet_service_pool_count(context->service));
     return 0;
+}
+
+int ramet_route_metrics(const struct ramet_call *call, char **ret, struct ramet_error *err)
+{
+    return ramet_service_metrics(ramet_call_service(call), ret, err);
 }
 
 int ramet_route_store_stat(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)

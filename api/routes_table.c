@@ -17,19 +17,21 @@ __asm__(".pushsection .rodata\n"
 static const char *const diff_query[] = {"from", "to", NULL};
 
 /* clang-format off */
-#define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL}
-#define GET_QUERY(path, operation, handler, query) {"GET", path, operation, handler, 200, false, query, NULL, NULL}
-#define GET_TEXT(path, operation, text, type) {"GET", path, operation, NULL, 200, false, NULL, text, type}
-#define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL}
-#define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL}
-#define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL}
-#define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL}
-#define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL}
+#define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL, NULL}
+#define GET_QUERY(path, operation, handler, query) {"GET", path, operation, handler, 200, false, query, NULL, NULL, NULL}
+#define GET_TEXT(path, operation, text, type) {"GET", path, operation, NULL, 200, false, NULL, text, NULL, type}
+#define GET_MADE(path, operation, write, type) {"GET", path, operation, NULL, 200, false, NULL, NULL, write, type}
+#define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL, NULL}
+#define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL, NULL}
+#define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL, NULL}
+#define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL, NULL}
+#define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL, NULL}
 /* clang-format on */
 
 static const struct ramet_route routes[] = {
     GET("/v1/status", "getStatus", ramet_route_status),
     GET("/v1/tree", "getTree", ramet_route_tree),
+    GET_MADE("/v1/metrics", "getMetrics", ramet_route_metrics, "text/plain; version=0.0.4; charset=utf-8"),
 
     GET("/v1/sandboxes", "listSandboxes", ramet_route_sandboxes),
     CREATE("/v1/sandboxes", "runSandbox", ramet_route_run),

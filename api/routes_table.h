@@ -18,6 +18,7 @@ ramet_route_handler ramet_route_import, ramet_route_export, ramet_route_tag, ram
 ramet_route_handler ramet_route_tree;
 
 /* routes_store.c */
+ramet_route_text ramet_route_metrics;
 ramet_route_handler ramet_route_status, ramet_route_store_stat, ramet_route_store_gc, ramet_route_store_fsck;
 ramet_route_handler ramet_route_scrub_start, ramet_route_scrub, ramet_route_scrub_stop;
 ramet_route_handler ramet_route_recompress_start, ramet_route_recompress, ramet_route_recompress_stop;

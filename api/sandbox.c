@@ -23,9 +23,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
-enum { start_timeout_ms = 60000, set_time_timeout_ms = 10000 };
+enum { start_timeout_ms = 60000 };
 
 /* --- references and the list --- */
 
@@ -41,6 +40,7 @@ void ramet_sandbox_unref(struct ramet_sandbox *sandbox)
     ramet_snapshot_unref(sandbox->base);
     ramet_branch_unref(sandbox->branch);
     pthread_mutex_destroy(&sandbox->op);
+    pthread_mutex_destroy(&sandbox->clock);
     pthread_rwlock_destroy(&sandbox->vm_lock);
     free(sandbox);
 }
@@ -202,6 +202,7 @@ static struct ramet_sandbox *sandbox_new(struct ramet_service *service, struct r
     atomic_fetch_add(&branch->refs, 1);
     sandbox->branch = branch;
     pthread_mutex_init(&sandbox->op, NULL);
+    pthread_mutex_init(&sandbox->clock, NULL);
     pthread_rwlock_init(&sandbox->vm_lock, NULL);
     return sandbox;
 }
@@ -294,6 +295,9 @@ static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_pl
     struct ramet_vm *vm;
     if ((r = ramet_vm_start(&config, &vm, err)) < 0)
         return r;
+    pthread_mutex_lock(&sandbox->clock);
+    sandbox->clock_due = state;
+    pthread_mutex_unlock(&sandbox->clock);
     pthread_rwlock_wrlock(&sandbox->vm_lock);
     sandbox->vm = vm;
     pthread_rwlock_unlock(&sandbox->vm_lock);
@@ -423,20 +427,6 @@ int ramet_sandbox_await(struct ramet_sandbox *sandbox, const struct ramet_sandbo
         sandbox->state = RAMET_SANDBOX_RUNNING;
     pthread_mutex_unlock(&sandbox->service->lock);
     return 0;
-}
-
-void ramet_sandbox_step_clock(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan)
-{
-    struct ramet_vm *vm;
-    struct timespec now;
-    struct ramet_error err = {0};
-    if (plan->no_answer_wait || !ramet_snapshot_image(plan->base, "state") ||
-        ramet_sandbox_vm_get(sandbox, &vm, &err) < 0)
-        return;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (ramet_vm_set_time(vm, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, set_time_timeout_ms, &err) < 0)
-        ramet_warn("sandbox %s: its clock was not set: %s", sandbox->branch->name, err.msg);
-    ramet_sandbox_vm_put(sandbox);
 }
 
 /* --- ending --- */

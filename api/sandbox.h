@@ -4,6 +4,7 @@
  *
  * Locks, in the order they may be taken:
  *   op       one of pause, resume, capture or removal at a time; held throughout
+ *   clock    held while the guest's clock is set, and by those who stop the guest (clocks.c)
  *   vm_lock  read: use `vm`; write: set or free it
  *   service lock (service_private.h)  state, reason, lineage, the list of sandboxes
  */
@@ -22,6 +23,8 @@ struct ramet_sandbox {
     struct ramet_service *service;
     struct ramet_branch *branch; /* owned reference; its id and name are the sandbox's */
     pthread_mutex_t op;
+    pthread_mutex_t clock;
+    bool clock_due; /* clock; the guest's clock is behind since it was captured or paused */
     pthread_rwlock_t vm_lock;
     struct ramet_vm *vm;             /* vm_lock; NULL once it is gone */
     struct ramet_warmup *warmup;     /* op; owned; NULL: none, or done with */
@@ -34,6 +37,10 @@ struct ramet_sandbox {
     char reason[256];
     char lineage[RAMET_ID_SIZE]; /* newest snapshot taken of it, else its base: parent of the next */
     struct ramet_sandbox *next;
+    /* the lock of clocks.c: */
+    struct ramet_sandbox *clock_next;
+    bool clock_queued;
+    unsigned clock_tries;
 };
 
 /* What a sandbox is to be. Strings are borrowed. */
@@ -62,8 +69,6 @@ int ramet_sandbox_release(struct ramet_sandbox *sandbox, const struct ramet_sand
 /* Waits for the guest agent, unless plan->no_answer_wait; the sandbox is then listed as running. Fails as release. */
 int ramet_sandbox_await(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
                         struct ramet_child_timing *timing, struct ramet_error *err);
-/* After a fork or restore the guest's clock stands where it was captured: steps it, if its agent has answered. */
-void ramet_sandbox_step_clock(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan);
 /* Lists a branch whose VM did not survive the daemon. */
 int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branch, struct ramet_error *err);
 /* Ends the VM, forgets the branch. */

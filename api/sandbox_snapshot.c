@@ -187,6 +187,7 @@ int ramet_sandbox_snapshot(struct ramet_sandbox *sandbox, const char *tag, struc
     if (r < 0)
         return r;
     pthread_mutex_lock(&sandbox->op);
+    pthread_mutex_lock(&sandbox->clock);
     r = ramet_sandbox_vm_get(sandbox, &vm, err);
     if (r == 0) {
         pthread_mutex_lock(&sandbox->service->lock);
@@ -195,6 +196,7 @@ int ramet_sandbox_snapshot(struct ramet_sandbox *sandbox, const char *tag, struc
         r = take(sandbox, vm, was_paused, &capture, err);
         ramet_sandbox_vm_put(sandbox);
     }
+    pthread_mutex_unlock(&sandbox->clock);
     if (r == 0) {
         fill_timing(&capture.vm->timing, capture.freeze_us, ret_timing);
         memcpy(generations, capture.generations, sizeof capture.generations);
@@ -285,8 +287,8 @@ static int store(struct ramet_sandbox *sandbox, const char *tag, struct ramet_sn
     return 0;
 }
 
-int ramet_service_snapshot(struct ramet_service *service, const char *ref, const char *tag,
-                           struct ramet_snapshot_result *ret, struct ramet_error *err)
+int ramet_service_snapshot_uncounted(struct ramet_service *service, const char *ref, const char *tag,
+                                     struct ramet_snapshot_result *ret, struct ramet_error *err)
 {
     _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
     _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *sandbox = NULL;

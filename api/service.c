@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "clocks.h"
 #include "jobs.h"
 #include "mount.h"
 #include "service_private.h"
@@ -58,9 +59,11 @@ static int open_parts(struct ramet_service *service, const struct ramet_service_
     if (r == 0)
         r = ramet_jobs_new(service->catalog, &jobs, &service->jobs, err);
     if (r == 0)
-        r = ramet_commit_queue_new(service->catalog, service->jobs, &service->commits, err);
+        r = ramet_commit_queue_new(service->catalog, service->jobs, &service->metrics, &service->commits, err);
     if (r == 0)
         r = ramet_vm_pool_new(config->run_dir, config->pool_limit, &service->pool, err);
+    if (r == 0)
+        r = ramet_clocks_new(&service->clocks, err);
     return r == 0 ? list_lost(service, err) : r;
 }
 
@@ -106,6 +109,7 @@ void ramet_service_close(struct ramet_service *service)
         return;
     ramet_jobs_close(service->jobs);
     ramet_service_end_sandboxes(service);
+    ramet_clocks_free(service->clocks);
     ramet_vm_pool_free(service->pool);
     while (service->sandboxes) {
         struct ramet_sandbox *sandbox = service->sandboxes;
@@ -179,6 +183,23 @@ static int check_startable(const struct ramet_snapshot *base, struct ramet_error
     return ramet_error_hint(err, "import it with a kernel ('ramet import --kernel FILE')");
 }
 
+/* timing NULL: it failed. */
+static void count_run(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
+                      const struct ramet_child_timing *timing)
+{
+    struct ramet_metrics *metrics = &service->metrics;
+    bool restore = ramet_snapshot_image(plan->base, "state");
+    ramet_metrics_count(metrics, restore ? RAMET_COUNT_RESTORE : RAMET_COUNT_BOOT);
+    if (!timing) {
+        ramet_metrics_count(metrics, restore ? RAMET_COUNT_RESTORE_FAILED : RAMET_COUNT_BOOT_FAILED);
+        return;
+    }
+    ramet_metrics_observe(metrics, restore ? RAMET_DURATION_RESTORE : RAMET_DURATION_BOOT,
+                          ramet_now_us() - plan->began_us);
+    if (restore)
+        ramet_service_observe_child(service, timing);
+}
+
 int ramet_service_run(struct ramet_service *service, const struct ramet_run_request *request,
                       struct ramet_sandbox_info *ret, struct ramet_child_timing *ret_timing, struct ramet_error *err)
 {
@@ -211,8 +232,9 @@ int ramet_service_run(struct ramet_service *service, const struct ramet_run_requ
     r = ramet_sandbox_start(service, &plan, &sandbox, ret_timing, err);
     if (r == 0)
         r = ramet_sandbox_await(sandbox, &plan, ret_timing, err);
+    count_run(service, &plan, r < 0 ? NULL : ret_timing);
     if (r == 0) {
-        ramet_sandbox_step_clock(sandbox, &plan);
+        ramet_clocks_add(service->clocks, sandbox);
         ramet_sandbox_info_get(sandbox, ret);
     } else if (sandbox) {
         ramet_sandbox_remove(sandbox, NULL);
@@ -235,7 +257,10 @@ int ramet_service_exec(struct ramet_service *service, const char *ref, const str
     _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *sandbox = NULL;
     struct ramet_vm *vm;
     struct ramet_vm_exec_result result = {0};
+    unsigned timeout_ms = request->timeout_ms ? request->timeout_ms : default_exec_ms;
     int r = ramet_sandbox_find(service, ref, &sandbox, err);
+    if (r == 0 && (r = ramet_clocks_settle(sandbox, timeout_ms, err)) < 0)
+        return ramet_error_prefix(err, "sandbox %s", sandbox->branch->name);
     if (r == 0)
         r = ramet_sandbox_vm_get(sandbox, &vm, err);
     if (r < 0)
@@ -247,8 +272,8 @@ int ramet_service_exec(struct ramet_service *service, const char *ref, const str
         ramet_error_set(err, RAMET_CONFLICT, "sandbox \"%s\" is paused", sandbox->branch->name);
         r = ramet_error_hint(err, "'ramet resume %s' lets it run", sandbox->branch->name);
     } else {
-        r = ramet_vm_exec(vm, request->argv, request->env, request->input, request->input_size,
-                          request->timeout_ms ? request->timeout_ms : default_exec_ms, &result, err);
+        r = ramet_vm_exec(vm, request->argv, request->env, request->input, request->input_size, timeout_ms, &result,
+                          err);
     }
     ramet_sandbox_vm_put(sandbox);
     if (r < 0)
@@ -274,6 +299,7 @@ static int set_paused(struct ramet_service *service, const char *ref, bool pause
     if (r < 0)
         return r;
     pthread_mutex_lock(&sandbox->op);
+    pthread_mutex_lock(&sandbox->clock);
     r = ramet_sandbox_vm_get(sandbox, &vm, err);
     if (r == 0) {
         if (!paused)
@@ -281,9 +307,14 @@ static int set_paused(struct ramet_service *service, const char *ref, bool pause
         r = paused ? ramet_vm_pause(vm, err) : ramet_vm_resume(vm, err);
         ramet_sandbox_vm_put(sandbox);
     }
-    if (r == 0)
+    if (r == 0) {
         ramet_sandbox_set_state(sandbox, paused ? RAMET_SANDBOX_PAUSED : RAMET_SANDBOX_RUNNING, "");
+        sandbox->clock_due |= paused; /* it stands until the guest runs again */
+    }
+    pthread_mutex_unlock(&sandbox->clock);
     pthread_mutex_unlock(&sandbox->op);
+    if (r == 0 && !paused)
+        ramet_clocks_add(service->clocks, sandbox);
     if (r == 0)
         ramet_sandbox_info_get(sandbox, ret);
     return r;

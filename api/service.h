@@ -280,6 +280,9 @@ int ramet_service_export(struct ramet_service *service, const char *ref, const c
 int ramet_service_diff(struct ramet_service *service, const char *from, const char *to, struct ramet_diff *ret,
                        struct ramet_error *err);
 
+/* Metrics in the text format of Prometheus; *ret is the caller's to free. */
+int ramet_service_metrics(struct ramet_service *service, char **ret, struct ramet_error *err);
+
 int ramet_service_store_stat(struct ramet_service *service, struct ramet_store_info *ret, struct ramet_error *err);
 int ramet_service_store_gc(struct ramet_service *service, struct ramet_gc_info *ret, struct ramet_error *err);
 /* With `repair`, what was found is mended where it can be and all is verified again. */

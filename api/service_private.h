@@ -5,12 +5,14 @@
 
 #include "catalog.h"
 #include "commit_queue.h"
+#include "metrics.h"
 #include "sandbox.h"
 #include "service.h"
 #include "vmm/pool.h"
 
 #include <limits.h>
 
+struct ramet_clocks;
 struct ramet_jobs;
 struct ramet_mount;
 
@@ -22,7 +24,9 @@ struct ramet_service {
     struct ramet_jobs *jobs;
     struct ramet_commit_queue *commits;
     struct ramet_vm_pool *pool;
-    bool working_sets;    /* recorded and prefetched */
+    bool working_sets; /* recorded and prefetched */
+    struct ramet_clocks *clocks;
+    struct ramet_metrics metrics;
     pthread_mutex_t lock; /* guards what follows and the fields of sandboxes named there; never across I/O */
     struct ramet_sandbox *sandboxes, *sandboxes_last; /* oldest first */
     bool closing;
@@ -34,5 +38,14 @@ int ramet_check_memory(uint64_t bytes_each, unsigned count, struct ramet_error *
 int ramet_count_pages(struct ramet_store *store, struct ramet_image *image, uint64_t *total, struct ramet_error *err);
 void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapshot *snapshot,
                               struct ramet_snapshot_info *ret);
+
+/* fork.c and sandbox_snapshot.c; service_metrics.c counts them. */
+int ramet_service_fork_uncounted(struct ramet_service *service, const char *ref,
+                                 const struct ramet_fork_request *request, struct ramet_fork_result *ret,
+                                 struct ramet_error *err);
+int ramet_service_snapshot_uncounted(struct ramet_service *service, const char *ref, const char *tag,
+                                     struct ramet_snapshot_result *ret, struct ramet_error *err);
+/* service_metrics.c: of a child or a restore. */
+void ramet_service_observe_child(struct ramet_service *service, const struct ramet_child_timing *timing);
 
 #endif

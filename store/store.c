@@ -365,6 +365,13 @@ void ramet_store_close(struct ramet_store *store)
 
 void ramet_store_drop_caches(struct ramet_store *store) { ramet_frame_cache_clear(store->cache); }
 
+void ramet_store_disk_bytes(struct ramet_store *store, uint64_t *ret_pack_bytes, uint64_t *ret_index_bytes)
+{
+    uint32_t packs;
+    *ret_pack_bytes = ramet_packs_disk_bytes(store->packs, &packs);
+    *ret_index_bytes = ramet_kv_disk_bytes(store->kv);
+}
+
 int ramet_store_stat(struct ramet_store *store, struct ramet_store_stat *ret, struct ramet_error *err)
 {
     struct ramet_store_stat stat = {0};

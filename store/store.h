@@ -132,6 +132,8 @@ struct ramet_store_stat {
     uint64_t dedup_hits, dedup_misses, cache_hits, cache_misses;
 };
 int ramet_store_stat(struct ramet_store *store, struct ramet_store_stat *ret, struct ramet_error *err);
+/* Of packs and index; no walk over what they hold, as for stat. */
+void ramet_store_disk_bytes(struct ramet_store *store, uint64_t *ret_pack_bytes, uint64_t *ret_index_bytes);
 void ramet_store_drop_caches(struct ramet_store *store); /* for cold measurements */
 
 #endif

@@ -5,6 +5,7 @@ is the guest's memory byte for byte, also after the daemon's restart; two boots 
 
 usage: test_fork.py BIN_DIR GUEST_DIR
 """
+import concurrent.futures
 import hashlib
 import os
 import sys
@@ -17,6 +18,22 @@ def disk_count(vm, sandbox):
     return int(vm.exec(sandbox, "cat", "/root/count"))
 
 
+def metered(vm, check, children):
+    """The one fork so far shows in the metrics."""
+    text = vm.raw("GET", "/v1/metrics").decode()
+    seen = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")}
+    check(seen['ramet_operations_total{operation="fork"}'] == 1, "the fork is counted", text)
+    check(seen['ramet_failures_total{operation="fork"}'] == 0, "as one that did not fail")
+    check(seen['ramet_capture_seconds_count{step="pause"}'] == 3, "with two snapshots, three pauses are measured", text)
+    check(0 < seen['ramet_call_seconds_sum{call="fork"}'] < 60, "and how long the call took")
+    check(seen['ramet_child_seconds_count{step="answer"}'] == children, "each child's first answer is measured")
+    pooled, spawned = (seen[f'ramet_restored_vms_total{{vmm="{how}"}}'] for how in ("pooled", "spawned"))
+    check(pooled + spawned == children, "and where its VMM came from", f"{pooled} and {spawned}")
+    check(seen['ramet_sandboxes{state="running"}'] == children + 1, "the sandboxes are counted")
+    check(seen['ramet_store_bytes{part="packs"}'] > 1 << 20, "the packs' bytes are told")
+    check(seen["ramet_commit_seconds_count"] + seen["ramet_commit_queue"] >= 3, "each snapshot is durable or waits")
+
+
 def fork_children(vm, check):
     vm.boot("parent", 256)
     d.start_counter(vm, "parent")
@@ -27,6 +44,7 @@ def fork_children(vm, check):
     names = ["c-1", "c-2", "c-3", "c-4"]
     answer = vm.post("/v1/sandboxes/parent/fork", {"names": names})
     check([child["sandbox"]["name"] for child in answer["children"]] == names, "fork makes four children")
+    metered(vm, check, len(names))
     after = d.ask(vm, "parent")[0]
     check(after > before, "the parent counts on", f"{before} then {after}")
     for name in names:
@@ -61,15 +79,57 @@ def identities(vm, check, names):
     drawn = [vm.exec(name, "sh", "-c", script).split() for name in ["parent", *names]]
     for place, what in enumerate(("random/uuid", "/dev/urandom")):
         check(len({words[place] for words in drawn}) == len(drawn), f"everyone draws different bytes of {what}")
-    for name in names:
-        begun = time.time()
-        guest = float(vm.exec(name, "date", "+%s.%N"))
-        check(begun - 3 < guest < time.time() + 3, f"the clock of {name} is right", f"off by {guest - begun:.1f} s")
+
+
+def told_clock(vm, sandbox):
+    """How far off the clock is that the guest tells on its console, in seconds."""
+    with open(f"{vm.run}/{sandbox['id']}/console.log", encoding="utf-8", errors="replace") as file:
+        told = [line.split() for line in file if line.startswith("clock ") and line.endswith("\n")]
+    return abs(float(told[-1][1]) - time.time()) if told else 1e9
+
+
+def clocks(vm, check):
+    """The parent's clock is years off, so a child's is right only if it was set."""
+    def off(name):
+        begun, guest = time.time(), float(vm.exec(name, "date", "+%s.%N"))
+        return max(begun - guest, guest - time.time(), 0)
+
+    def fork(names, **more):
+        return vm.post("/v1/sandboxes/parent/fork", {"names": names, **more})
+
+    vm.exec("parent", "sh", "-c", "setsid sh -c 'while sleep 0.2; do date \"+clock %s\" > /dev/console; done'"
+                                  " >/dev/null 2>&1 </dev/null & date -s @1000000000")
+    names = [f"t-{index}" for index in range(1, 5)]
+    fork(names)
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        first = list(pool.map(off, names))
+    check(max(first) < 10, "the first command in each child sees a clock that is right", str(first))
+    check(off("parent") > 1e8, "the parent's clock is left alone")
+    answer = fork(["t-5", "t-6"], wait_answer=False)
+    for child in answer["children"]:
+        check(d.wait_until(lambda child=child: told_clock(vm, child["sandbox"]) < 10, 60),
+              "without a command and without a wait the clock is set soon")
+    fork(["t-7", "t-8", "t-9"])
+    for name in ("t-7", "t-8"):
+        vm.post(f"/v1/sandboxes/{name}/pause")
+    vm.delete("/v1/sandboxes/t-9")
+    check.fails("no command runs in a paused child", "conflict", lambda: off("t-7"))
+    time.sleep(11)  # longer than what is tolerated: the clock of a paused guest stands still
+    vm.post("/v1/sandboxes/t-7/fork", {"names": ["t-10"]})
+    check(off("t-10") < 10, "the clock of a child's child is right, forked before the child's was set")
+    for name in ("t-7", "t-8"):
+        vm.post(f"/v1/sandboxes/{name}/resume")
+        check(off(name) < 10, f"{name}, paused at once, has its clock set when it runs again")
+    for name in [*names, "t-5", "t-6", "t-7", "t-8", "t-10"]:
+        vm.delete(f"/v1/sandboxes/{name}")
 
 
 def nested(vm, check):
     count = d.ask(vm, "c-1")[0]
-    vm.post("/v1/sandboxes/c-1/fork", {"names": ["grand"]})
+    told = vm.ramet("fork", "c-1", "--name", "grand", "--timing")
+    check(told.returncode == 0 and told.stdout.splitlines()[2].split()
+          == ["NAME", "POOLED", "SPAWN", "LOAD", "START", "RUNNING", "ANSWERED"], "fork --timing tells a child's time too",
+          told.stdout + told.stderr)
     grand = d.ask(vm, "grand")
     check(grand[0] >= count and grand[1] == d.known_digest("state of c-1"), "a child's child continues from the child")
     check(vm.exec("grand", "cat", "/root/note") == "c-1\n", "and has the child's disk")
@@ -163,6 +223,7 @@ def main():
         names = fork_children(vm, check)
         diverge(vm, check, names)
         identities(vm, check, names)
+        clocks(vm, check)
         nested(vm, check)
         on_mount = cmp_memory(vm, check, "grand", "kept")
         cmp_memory(vm, check, "grand", "kept-2")

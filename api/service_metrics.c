@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The service's metrics: forks and snapshots counted and timed, and the gauges: those that cost no walk over the store.
+ */
+#include "base/cleanup.h"
+#include "service_private.h"
+
+#include <string.h>
+
+static void observe_capture(struct ramet_service *service, const struct ramet_fork_timing *timing)
+{
+    struct ramet_metrics *metrics = &service->metrics;
+    ramet_metrics_observe(metrics, RAMET_DURATION_PREPARE, timing->prepare_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_PAUSE, timing->pause_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_STOP, timing->stop_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_STATE, timing->state_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_SCAN, timing->scan_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_COPY, timing->copy_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_HOLD, timing->hold_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_FREEZE, timing->freeze_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_RESUME, timing->resume_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_COLLECT, timing->collect_us);
+}
+
+void ramet_service_observe_child(struct ramet_service *service, const struct ramet_child_timing *timing)
+{
+    struct ramet_metrics *metrics = &service->metrics;
+    ramet_metrics_count(metrics, timing->pooled ? RAMET_COUNT_POOLED : RAMET_COUNT_SPAWNED);
+    ramet_metrics_observe(metrics, RAMET_DURATION_SPAWN, timing->spawn_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_LOAD, timing->load_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_START, timing->start_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_RUNNING, timing->running_us);
+    ramet_metrics_observe(metrics, RAMET_DURATION_ANSWER, timing->answer_us);
+}
+
+int ramet_service_fork(struct ramet_service *service, const char *ref, const struct ramet_fork_request *request,
+                       struct ramet_fork_result *ret, struct ramet_error *err)
+{
+    int r = ramet_service_fork_uncounted(service, ref, request, ret, err);
+    ramet_metrics_count(&service->metrics, RAMET_COUNT_FORK);
+    if (r < 0) {
+        ramet_metrics_count(&service->metrics, RAMET_COUNT_FORK_FAILED);
+        return r;
+    }
+    observe_capture(service, &ret->timing);
+    ramet_metrics_observe(&service->metrics, RAMET_DURATION_FORK, ret->timing.total_us);
+    for (size_t i = 0; i < ret->count; i++)
+        ramet_service_observe_child(service, &ret->child_timing[i]);
+    return 0;
+}
+
+int ramet_service_snapshot(struct ramet_service *service, const char *ref, const char *tag,
+                           struct ramet_snapshot_result *ret, struct ramet_error *err)
+{
+    int r = ramet_service_snapshot_uncounted(service, ref, tag, ret, err);
+    ramet_metrics_count(&service->metrics, RAMET_COUNT_SNAPSHOT);
+    if (r < 0) {
+        ramet_metrics_count(&service->metrics, RAMET_COUNT_SNAPSHOT_FAILED);
+        return r;
+    }
+    observe_capture(service, &ret->timing);
+    ramet_metrics_observe(&service->metrics, RAMET_DURATION_SNAPSHOT, ret->timing.total_us);
+    return 0;
+}
+
+int ramet_service_metrics(struct ramet_service *service, char **ret, struct ramet_error *err)
+{
+    enum { states = RAMET_SANDBOX_LOST + 1, others = 4 };
+    uint64_t sandboxes[states] = {0}, pack_bytes, index_bytes;
+    struct ramet_gauge gauges[states + others];
+    pthread_mutex_lock(&service->lock);
+    for (struct ramet_sandbox *s = service->sandboxes; s; s = s->next)
+        sandboxes[s->state]++;
+    pthread_mutex_unlock(&service->lock);
+    ramet_store_disk_bytes(service->store, &pack_bytes, &index_bytes);
+    for (int i = 0; i < states; i++)
+        gauges[i] = (struct ramet_gauge){.name = "ramet_sandboxes",
+                                         .help = "Sandboxes by state, as last seen.",
+                                         .label = "state",
+                                         .label_value = ramet_sandbox_state_name(i),
+                                         .value = sandboxes[i]};
+    const struct ramet_gauge rest[others] = {
+        {"ramet_spares", "VMMs that wait for a fork or restore.", NULL, NULL, ramet_vm_pool_count(service->pool)},
+        {"ramet_commit_queue", "Snapshots that are yet to become durable.", NULL, NULL,
+         ramet_commit_queue_length(service->commits)},
+        {"ramet_store_bytes", "Bytes on disk.", "part", "packs", pack_bytes},
+        {"ramet_store_bytes", "Bytes on disk.", "part", "index", index_bytes},
+    };
+    memcpy(gauges + states, rest, sizeof rest);
+    return ramet_metrics_text(&service->metrics, gauges, states + others, ret, err);
+}
