@@ -10,6 +10,7 @@
  *
  * The memory is 512 MiB, all of it data, and stored in DIR, where the first call makes it.
  */
+#include "branch_bare.h"
 #include "tool.h"
 
 #include "ramet_memory.h"
@@ -403,8 +404,12 @@ int main(int argc, char **argv)
     const char *what = argc == 4 ? argv[1] : "";
     size_t count = argc == 4 ? strtoul(argv[3], NULL, 10) : 0;
     if (count == 0) {
-        fprintf(stderr, "usage: ramet-branch-bench first|many|dirty DIR N\n");
+        fprintf(stderr, "usage: ramet-branch-bench first|many|dirty DIR N, or fork - N\n");
         return 2;
+    }
+    if (strcmp(what, "fork") == 0) {
+        measure_process_fork(count);
+        return 0;
     }
     open_all(argv[2]);
     if (strcmp(what, "first") == 0) {
