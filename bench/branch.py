@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a branch costs beside the limit of the machine: `tools/dev bench branch [--only SECTION] [--quick] [--json FILE]`.
+"""What a branch costs beside the limit of the machine: `tools/dev bench branch [--only SECTION] [--quick] [--json FILE]
+[--plots DIR]`.
 
 A section is a module with measure(options), which gives results and promises:
   kvm       branches of a resident memory within one process, with a VM on /dev/kvm each (branch_kvm.py)
@@ -20,6 +21,7 @@ SECTIONS = {"kvm": branch_kvm, "live": branch_live, "children": branch_children,
 if __name__ == "__main__":
     parser = arguments(__doc__)
     parser.add_argument("--only", choices=SECTIONS)
+    parser.add_argument("--plots", metavar="DIR")
     options = parser.parse_args()
     results, promises = [], []
     for name, section in SECTIONS.items():
