@@ -250,3 +250,29 @@ bool model_check(struct ramet_catalog *catalog, const struct model *before, cons
     struct check check = {catalog, before, after, crashed, problem, problem_size};
     return check_snapshots(&check) && check_tags(&check) && check_branches(&check);
 }
+
+/* --- after a crash --- */
+
+int model_settle(struct ramet_catalog *catalog, struct model *before, struct model *after, struct ramet_error *err)
+{
+    struct model found = {0}, *models[] = {before, after};
+    struct ramet_snapshot **all = NULL;
+    _autofree_ struct ramet_tag *tags = NULL;
+    size_t count = 0, tag_count = 0;
+    int r = ramet_catalog_snapshots(catalog, &all, &count, err);
+    if (r == 0)
+        r = ramet_catalog_tags(catalog, &tags, &tag_count, err);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        const struct model_snapshot *model = model_snapshot(after, all[i]->id);
+        found.snapshots[found.snapshot_count++] = *(model ? model : model_snapshot(before, all[i]->id));
+    }
+    ramet_snapshots_free(all, count);
+    for (size_t i = 0; i < tag_count && r == 0; i++)
+        model_set_tag(&found, tags[i].name, tags[i].snapshot);
+    for (size_t i = 0; i < 2 && r == 0; i++) {
+        found.branch_count = models[i]->branch_count;
+        memcpy(found.branches, models[i]->branches, sizeof found.branches);
+        *models[i] = found;
+    }
+    return r;
+}

@@ -75,4 +75,10 @@ void model_set_tag(struct model *model, const char *name, const char *snapshot_i
 bool model_check(struct ramet_catalog *catalog, const struct model *before, const struct model *after, bool crashed,
                  char *problem, size_t problem_size);
 
+/*
+ * After a crash and a model_check that held: takes into both models which of their snapshots are there and what the
+ * tags name, all of which opening has decided for good. Branches, whose pages may still be either, stay as they are.
+ */
+int model_settle(struct ramet_catalog *catalog, struct model *before, struct model *after, struct ramet_error *err);
+
 #endif
