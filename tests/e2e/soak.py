@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Goal: guests that are forked, snapshotted, restored, paused, killed and removed at random, with a daemon that is
+killed and restarted, hold what a model says in memory and on disk; afterwards no process, mount, descriptor or directory
+is left, and the store has given its bytes back.
+
+usage: soak.py BIN_DIR GUEST_DIR [--seconds N] [--boxes N] [--seed N]
+
+The seed replays what is drawn, not the machine's timing. tests/soak is the part with hundreds of branches: two cores run
+some ten Linux guests.
+"""
+import argparse
+import collections
+import contextlib
+import copy
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+
+import daemon as d
+
+STATE_PAGES, FILES = 512, 6
+SNAPSHOTS = 6  # beside the template
+DESCRIPTORS_GROWN, RESIDENT_GROWN = 8, 64 << 20
+
+# A guest program with known state in memory. "set PAGE TEXT" writes there and counts; it answers with its count and the
+# digest of its state.
+KEEPER = r'''
+import hashlib, os, socket
+state, count = bytearray(%d * 4096), 0
+try: os.unlink("/root/keeper.sock")
+except OSError: pass
+server = socket.socket(socket.AF_UNIX); server.bind("/root/keeper.sock"); server.listen(8)
+while True:
+    link = server.accept()[0]
+    words = link.recv(4096).decode().split(" ")
+    if words[0] == "set":
+        at, text, count = int(words[1]) * 4096, words[2].encode(), count + 1
+        state[at:at + len(text)] = text
+    link.sendall(b"%%d %%s" %% (count, hashlib.sha256(state).hexdigest().encode()))
+    link.close()
+''' % STATE_PAGES
+# In one go: asks the keeper, writes a file durably if one is given, and reads all files off the disk.
+ASK = r'''
+import json, os, socket, sys
+words, name, text = sys.argv[1:4]
+link = socket.socket(socket.AF_UNIX); link.connect("/root/keeper.sock"); link.sendall(words.encode())
+count, digest = link.makefile().read().split(" ")
+if name:
+    with open("/root/files/" + name, "w") as file: file.write(text); file.flush(); os.fsync(file.fileno())
+else:
+    open("/proc/sys/vm/drop_caches", "w").write("3")
+files = {name: open("/root/files/" + name).read() for name in sorted(os.listdir("/root/files"))}
+print(json.dumps([int(count), digest, files]))
+'''
+
+
+class Model:
+    """What a guest should hold."""
+
+    def __init__(self):
+        self.count, self.pages, self.files = 0, {}, {}
+
+    def answer(self):
+        state = bytearray(STATE_PAGES * 4096)
+        for page, text in self.pages.items():
+            state[page * 4096:page * 4096 + len(text)] = text.encode()
+        return [self.count, hashlib.sha256(state).hexdigest(), self.files]
+
+
+def usage(pid):
+    """Descriptors and resident bytes of the daemon."""
+    with open(f"/proc/{pid}/statm", encoding="utf-8") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return len(os.listdir(f"/proc/{pid}/fd")), resident
+
+
+class Soak:
+    def __init__(self, vm, check, dice, boxes_max):
+        self.vm, self.check, self.dice, self.boxes_max = vm, check, dice, boxes_max
+        self.boxes, self.snapshots = {}, {}  # models, by name and by id
+        self.names, self.done = 0, collections.Counter()
+
+    def name(self):
+        self.names += 1
+        return f"s-{self.names}"
+
+    def ask(self, name, words="get", file="", text=""):
+        return json.loads(self.vm.exec(name, "python3", "-c", ASK, words, file, text))
+
+    def verify(self, name):
+        found = self.ask(name)
+        if found != self.boxes[name].answer():
+            self.check(False, f"{name} holds what it should", f"{found}, not {self.boxes[name].answer()}")
+
+    def begin(self):
+        name = self.name()
+        self.vm.boot(name, 128)
+        self.vm.exec(name, "sh", "-c", "mkdir /root/files; cat > /root/keeper.py; sync", stdin=KEEPER)
+        self.vm.exec(name, "sh", "-c", "setsid nohup python3 /root/keeper.py >/dev/null 2>&1 </dev/null & exit 0")
+        d.wait_until(lambda: self.vm.exec(name, "sh", "-c", "ls /root/keeper.sock || true"), 30)
+        self.boxes[name] = Model()
+        self.verify(name)
+
+    # Steps. Each is drawn with the weight in its name's line of WEIGHTS.
+
+    def change(self, box):
+        model, text = self.boxes[box], f"{self.dice.getrandbits(64):x}"
+        page, file = self.dice.randrange(STATE_PAGES), f"file-{self.dice.randrange(FILES)}"
+        model.count += 1
+        model.pages[page] = model.files[file] = text.ljust(16, "-")
+        found = self.ask(box, f"set {page} {model.pages[page]}", file, model.files[file])
+        if found != model.answer():
+            self.check(False, f"{box} holds what was written", f"{found}, not {model.answer()}")
+
+    def look(self, box):
+        self.verify(box)
+
+    def fork(self, box):
+        count = min(self.dice.randint(1, 3), self.boxes_max - len(self.boxes))
+        if count < 1:
+            return self.remove(box)
+        names = [self.name() for _ in range(count)]
+        durable = self.dice.random() < 0.5
+        answer = self.vm.post(f"/v1/sandboxes/{box}/fork", {"names": names, "wait_durable": durable})
+        for name in names:
+            self.boxes[name] = copy.deepcopy(self.boxes[box])
+        self.snapshots[answer["snapshot"]["id"]] = copy.deepcopy(self.boxes[box])
+        self.verify(self.dice.choice(names))
+
+    def snapshot(self, box):
+        answer = self.vm.post(f"/v1/sandboxes/{box}/snapshot")
+        self.snapshots[answer["snapshot"]["id"]] = copy.deepcopy(self.boxes[box])
+
+    def restore(self, _):
+        if not self.snapshots or len(self.boxes) >= self.boxes_max:
+            return
+        snapshot, name = self.dice.choice(sorted(self.snapshots)), self.name()
+        self.vm.post(f"/v1/snapshots/{snapshot}/restore", {"name": name})
+        self.boxes[name] = copy.deepcopy(self.snapshots[snapshot])
+        self.verify(name)
+
+    def pause(self, box):
+        self.vm.post(f"/v1/sandboxes/{box}/pause")
+        if self.dice.random() < 0.5:
+            self.snapshot(box)
+        self.vm.post(f"/v1/sandboxes/{box}/resume")
+        self.verify(box)
+
+    def remove(self, box):
+        self.vm.delete(f"/v1/sandboxes/{box}")
+        del self.boxes[box]
+
+    def forget(self, _):
+        """Removes snapshots; one that a sandbox lies over is refused."""
+        while len(self.snapshots) > SNAPSHOTS:
+            removed = 0
+            for snapshot in self.dice.sample(sorted(self.snapshots), 2):
+                try:
+                    self.vm.delete(f"/v1/snapshots/{snapshot}")
+                    del self.snapshots[snapshot]
+                    removed += 1
+                except d.ApiError as error:
+                    if error.code != "conflict":
+                        raise
+            if not removed:
+                return
+
+    def collect(self, _):
+        self.vm.post("/v1/store/gc")
+
+    def kill_vmm(self, box):
+        os.kill(self.vm.get(f"/v1/sandboxes/{box}")["pid"], signal.SIGKILL)
+        stopped = d.wait_until(lambda: self.vm.get(f"/v1/sandboxes/{box}")["state"] == "stopped", 10)
+        if not stopped:
+            self.check(False, f"{box} is stopped when its QEMU was killed")
+        self.remove(box)
+
+    def kill_daemon(self, _):
+        """Snapshots that were durable are there, others may be; nothing of before runs; then it goes on from those."""
+        durable = {snapshot["id"] for snapshot in self.vm.snapshots() if snapshot["durable"]}
+        self.vm.kill()
+        self.restart(durable & set(self.snapshots))
+
+    def stop_daemon(self, _):
+        self.vm.down()
+        self.restart(set(self.snapshots))
+
+    def restart(self, durable):
+        self.vm.up()
+        if not d.wait_until(lambda: d.processes_of(self.vm.top) == [self.vm.pid], 5):
+            self.check(False, "no process of before runs", str(d.processes_of(self.vm.top)))
+        listed = {snapshot["id"] for snapshot in self.vm.snapshots() if "debian" not in snapshot["tags"]}
+        if not durable <= listed <= set(self.snapshots):
+            self.check(False, "the durable snapshots are there, and no other", f"{durable} <= {listed}")
+        self.snapshots = {snapshot: self.snapshots[snapshot] for snapshot in listed}
+        lost = {box["name"]: box["state"] for box in self.vm.sandboxes()}
+        if set(lost) != set(self.boxes) or set(lost.values()) - {"lost"}:
+            self.check(False, "all sandboxes are lost", f"{lost}, not {sorted(self.boxes)}")
+        for box in sorted(self.boxes):
+            self.remove(box)
+        for _ in range(3):
+            self.restore(None)
+
+    WEIGHTS = {change: 30, look: 15, fork: 12, snapshot: 8, restore: 8, pause: 4, remove: 5, forget: 6, collect: 2,
+               kill_vmm: 3, kill_daemon: 2, stop_daemon: 1}
+
+    def step(self):
+        if not self.boxes:
+            self.restore(None)
+        if not self.boxes:
+            self.begin()
+        step = self.dice.choices(list(self.WEIGHTS), self.WEIGHTS.values())[0]
+        self.done[step.__name__] += 1
+        step(self, self.dice.choice(sorted(self.boxes)))
+
+    def empty(self):
+        for box in sorted(self.boxes):
+            self.verify(box)
+        for snapshot in sorted(self.snapshots):
+            while len(self.boxes) >= self.boxes_max:
+                self.remove(min(self.boxes))
+            name = self.name()
+            self.vm.post(f"/v1/snapshots/{snapshot}/restore", {"name": name})
+            self.boxes[name] = self.snapshots[snapshot]
+            self.verify(name)
+        for box in sorted(self.boxes):
+            self.remove(box)
+        for snapshot in self.vm.snapshots():
+            if "debian" not in snapshot["tags"]:
+                self.vm.delete(f"/v1/snapshots/{snapshot['id']}")
+        self.snapshots.clear()
+        self.vm.post("/v1/store/gc")
+
+
+def live(vm, check, soak, seconds, kills):
+    """Random steps, then everything is checked and removed. Returns what the daemon then uses."""
+    end, steps = time.monotonic() + seconds, 0
+    if not kills:
+        soak.WEIGHTS = {step: weight for step, weight in Soak.WEIGHTS.items() if "daemon" not in step.__name__}
+    while time.monotonic() < end and not check.failed:
+        soak.step()
+        steps += 1
+    if kills and not check.failed:
+        soak.kill_daemon(None)
+    print(f"     {steps} steps: " + ", ".join(f"{name} {count}" for name, count in soak.done.most_common()))
+    soak.done.clear()
+    check(not check.failed, "every guest holds what the model says, at every step")
+    soak.empty()
+    check(not check.failed, "so do all that run at the end, and all stored ones")
+    time.sleep(1)  # the spares come to their number again
+    return usage(vm.pid)
+
+
+def run(vm, check, options):
+    soak = Soak(vm, check, random.Random(options.seed), options.boxes)
+    vm.up()
+    vm.import_guest()
+    vm.post("/v1/store/gc")
+    before = vm.stat()
+    # A daemon that is killed shows no leak: it is measured after a time without kills, and after another.
+    live(vm, check, soak, options.seconds / 2, True)
+    first = live(vm, check, soak, options.seconds / 4, False)
+    last = live(vm, check, soak, options.seconds / 4, False)
+    after, stored = vm.stat(), before["stored_bytes"]
+    left = after["stored_bytes"]
+    print(f"     the daemon's descriptors {first[0]}, then {last[0]}; MiB {first[1] >> 20}, then {last[1] >> 20}; "
+          f"stored bytes {stored}, then {left}; chunks {before['chunks']}, then {after['chunks']}")
+    check(left <= stored * 1.05 + (1 << 20), f"stored bytes are back at {stored}", f"{left}")
+    check(vm.post("/v1/store/fsck")["problems"] == 0, "fsck finds nothing")
+    branches = os.listdir(f"{vm.store}/branches")
+    check(not branches, "no branch's directory is left", str(branches))
+    check(last[0] <= first[0] + DESCRIPTORS_GROWN, "no descriptor leaks", f"{first[0]}, then {last[0]}")
+    check(last[1] <= first[1] + RESIDENT_GROWN, "no memory leaks", f"{first[1]}, then {last[1]}")
+
+
+def main():
+    vm, check = d.Daemon(*d.arguments(), env={"RAMET_POOL": "2"}), d.Checks()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("dirs", nargs=2)
+    parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--boxes", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    options = parser.parse_args()
+    print(f"     --seed {options.seed}", flush=True)
+    try:
+        run(vm, check, options)
+    except Exception as error:  # a failed step ends the test, but never leaves a VM behind
+        check(False, "no step fails", repr(error))
+        with contextlib.suppress(OSError):
+            print(vm.log()[-3000:])
+    finally:
+        vm.finish(check)
+    return check.end()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
