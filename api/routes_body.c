@@ -134,6 +134,29 @@ int ramet_fork_body(const struct ramet_json *body, struct ramet_fork_request *re
     return 0;
 }
 
+/* ---- rollback ---- */
+
+int ramet_rollback_body(const struct ramet_json *body, struct ramet_rollback_request *ret, struct ramet_error *err)
+{
+    static const char *const keys[] = {"snapshot", "wait_answer", "wait_ms", NULL};
+    struct ramet_rollback_request request = {0};
+    bool wait_answer = true;
+    int rc = ramet_json_want_only(body, keys, err);
+    if (rc == 0)
+        rc = ramet_json_want_string(body, "snapshot", &request.snapshot, err);
+    if (rc == 0 && !request.snapshot)
+        rc = ramet_error_set(err, RAMET_INVALID, "\"snapshot\" is missing");
+    if (rc == 0)
+        rc = ramet_json_want_bool(body, "wait_answer", &wait_answer, err);
+    if (rc == 0)
+        rc = want_unsigned(body, "wait_ms", 1, WAIT_MAX_MS, &request.wait_ms, err);
+    if (rc < 0)
+        return rc;
+    request.no_answer_wait = !wait_answer;
+    *ret = request;
+    return 0;
+}
+
 /* ---- exec ---- */
 
 /* One allocation: the pointers, then the "KEY=VALUE" strings they point to. */

@@ -18,6 +18,8 @@ int ramet_run_body(const struct ramet_json *body, const char *snapshot, struct r
 /* The caller frees ret->names with free(). */
 int ramet_fork_body(const struct ramet_json *body, struct ramet_fork_request *ret, struct ramet_error *err);
 
+int ramet_rollback_body(const struct ramet_json *body, struct ramet_rollback_request *ret, struct ramet_error *err);
+
 /* What an exec request points into; zero it before, ramet_exec_body_free after. */
 struct ramet_exec_body {
     struct ramet_exec_request request;

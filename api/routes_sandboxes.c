@@ -96,6 +96,19 @@ int ramet_route_snapshot_take(const struct ramet_call *call, struct ramet_json *
     return 0;
 }
 
+int ramet_route_rollback(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    struct ramet_rollback_request request;
+    struct ramet_sandbox_info sandbox;
+    struct ramet_child_timing timing = {0};
+    int rc = ramet_rollback_body(call->body, &request, err);
+    if (rc == 0)
+        rc = ramet_service_rollback(ramet_call_service(call), call->param, &request, &sandbox, &timing, err);
+    if (rc == 0)
+        *ret = ramet_started_json(&sandbox, &timing);
+    return rc;
+}
+
 typedef int change_state(struct ramet_service *, const char *, struct ramet_sandbox_info *, struct ramet_error *);
 
 static int change(const struct ramet_call *call, change_state *how, struct ramet_json **ret, struct ramet_error *err)

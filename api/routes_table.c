@@ -40,6 +40,7 @@ static const struct ramet_route routes[] = {
     CREATE("/v1/sandboxes/{sandbox}/fork", "forkSandbox", ramet_route_fork),
     POST("/v1/sandboxes/{sandbox}/exec", "execInSandbox", ramet_route_exec),
     CREATE("/v1/sandboxes/{sandbox}/snapshot", "snapshotSandbox", ramet_route_snapshot_take),
+    POST("/v1/sandboxes/{sandbox}/rollback", "rollBackSandbox", ramet_route_rollback),
     POST("/v1/sandboxes/{sandbox}/pause", "pauseSandbox", ramet_route_pause),
     POST("/v1/sandboxes/{sandbox}/resume", "resumeSandbox", ramet_route_resume),
 

@@ -12,19 +12,14 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "image_file.h"
 #include "mount.h"
 #include "service_private.h"
 #include "warmup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-
-enum { start_timeout_ms = 60000 };
 
 /* --- references and the list --- */
 
@@ -55,6 +50,16 @@ static void list_add(struct ramet_sandbox *sandbox)
     *(service->sandboxes_last ? &service->sandboxes_last->next : &service->sandboxes) = sandbox;
     service->sandboxes_last = sandbox;
     pthread_mutex_unlock(&service->lock);
+}
+
+bool ramet_sandbox_is_listed(const struct ramet_sandbox *sandbox)
+{
+    pthread_mutex_lock(&sandbox->service->lock);
+    const struct ramet_sandbox *at = sandbox->service->sandboxes;
+    while (at && at != sandbox)
+        at = at->next;
+    pthread_mutex_unlock(&sandbox->service->lock);
+    return at;
 }
 
 /* False when it was not listed any more. */
@@ -179,8 +184,10 @@ void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, struct ramet_sandbox_
     memcpy(info.name, branch->name, sizeof info.name);
     memcpy(info.parent, branch->parent, sizeof info.parent);
     ramet_branch_bases(branch, info.base, info.last_snapshot);
+    pthread_mutex_lock(&sandbox->service->lock);
     if (sandbox->base)
         memcpy(info.base, sandbox->base->id, sizeof info.base);
+    pthread_mutex_unlock(&sandbox->service->lock);
     for (size_t i = 0; i < branch->disk_count; i++)
         info.disk_bytes += ramet_overlay_written_bytes(branch->disks[i]);
     *ret = info;
@@ -216,91 +223,6 @@ int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branc
     ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_LOST, "the daemon ended while it ran");
     list_add(sandbox);
     ramet_sandbox_unref(sandbox);
-    return 0;
-}
-
-/* Copies the device state image into a memfd for the VMM. */
-static int open_state(struct ramet_image *state, struct ramet_error *err)
-{
-    uint64_t size = ramet_image_size(state), bytes;
-    _autoclose_ int fd = memfd_create("ramet-state", MFD_CLOEXEC);
-    if (fd < 0)
-        return ramet_error_os(err, errno, "cannot make a memfd of %llu bytes", (unsigned long long)size);
-    int r = ramet_image_write_file(state, fd, "device state", &bytes, err);
-    return r < 0 ? r : STEAL_FD(fd);
-}
-
-/* The file the VM maps: the snapshot's memory on the mount, or zeros for a boot. */
-static int prepare_memory(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan, const char *run_dir,
-                          char path[PATH_MAX], struct ramet_error *err)
-{
-    struct ramet_service *service = sandbox->service;
-    struct ramet_image *memory = ramet_snapshot_image(plan->base, "memory");
-    if (memory) {
-        snprintf(path, PATH_MAX, "%s/snapshots/%s/memory", service->mount_dir, plan->base->id);
-        sandbox->memory_base = ramet_image_ref(memory);
-        return 0;
-    }
-    snprintf(path, PATH_MAX, "%.4000s/memory", run_dir);
-    _autoclose_ int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, (off_t)plan->memory_bytes) < 0)
-        return ramet_error_os(err, errno, "cannot make %s", path);
-    return ramet_image_new_stored(ramet_catalog_images(service->catalog), plan->memory_bytes, RAMET_CHUNK_ZERO,
-                                  &sandbox->memory_base, err);
-}
-
-static int start_vm(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan, struct ramet_error *err)
-{
-    struct ramet_service *service = sandbox->service;
-    char run_dir[PATH_MAX], memory[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX];
-    char disks[RAMET_BRANCH_DISKS_MAX][PATH_MAX];
-    struct ramet_vm_disk vm_disks[RAMET_BRANCH_DISKS_MAX];
-    _autoclose_ int state_fd = -1;
-    struct ramet_image *state = ramet_snapshot_image(plan->base, "state");
-    snprintf(run_dir, sizeof run_dir, "%s/%s", service->run_dir, sandbox->branch->id);
-    int r = ramet_dir_make(run_dir, 0700, err);
-    if (r == 0)
-        r = prepare_memory(sandbox, plan, run_dir, memory, err);
-    if (r == 0 && state && (state_fd = open_state(state, err)) < 0)
-        r = -err->code;
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < sandbox->branch->disk_count; i++) {
-        char disk[RAMET_DISK_NAME_SIZE];
-        ramet_disk_name(disk, i);
-        snprintf(disks[i], sizeof disks[i], "%s/branches/%s/%s", service->mount_dir, sandbox->branch->name, disk);
-        vm_disks[i] = (struct ramet_vm_disk){.path = disks[i]};
-    }
-    snprintf(kernel, sizeof kernel, "%s/snapshots/%s/kernel", service->mount_dir, plan->base->id);
-    snprintf(initrd, sizeof initrd, "%s/snapshots/%s/initrd", service->mount_dir, plan->base->id);
-    struct ramet_vm_config config = {
-        .name = sandbox->branch->name,
-        .run_dir = run_dir,
-        .memory_path = memory,
-        .memory_bytes = plan->memory_bytes,
-        .cpus = plan->cpus,
-        .disks = vm_disks,
-        .disk_count = sandbox->branch->disk_count,
-        .state_fd = state_fd,
-        .single_pages = sandbox->warmup,
-        .start_timeout_ms = start_timeout_ms,
-        .start_paused = plan->start_paused,
-        .pool = service->pool,
-    };
-    if (!state) {
-        config.kernel = kernel;
-        config.initrd = ramet_snapshot_image(plan->base, "initrd") ? initrd : NULL;
-        config.cmdline = plan->base->cmdline;
-    }
-    struct ramet_vm *vm;
-    if ((r = ramet_vm_start(&config, &vm, err)) < 0)
-        return r;
-    pthread_mutex_lock(&sandbox->clock);
-    sandbox->clock_due = state;
-    pthread_mutex_unlock(&sandbox->clock);
-    pthread_rwlock_wrlock(&sandbox->vm_lock);
-    sandbox->vm = vm;
-    pthread_rwlock_unlock(&sandbox->vm_lock);
     return 0;
 }
 
@@ -355,7 +277,15 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
     ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STARTING, "");
     list_add(sandbox);
     pthread_mutex_lock(&sandbox->op);
-    r = start_vm(sandbox, plan, err);
+    struct ramet_vm *vm;
+    if ((r = ramet_sandbox_vm_new(sandbox, plan, &vm, &sandbox->memory_base, err)) == 0) {
+        pthread_mutex_lock(&sandbox->clock);
+        sandbox->clock_due = ramet_snapshot_image(plan->base, "state");
+        pthread_mutex_unlock(&sandbox->clock);
+        pthread_rwlock_wrlock(&sandbox->vm_lock);
+        sandbox->vm = vm;
+        pthread_rwlock_unlock(&sandbox->vm_lock);
+    }
     pthread_mutex_unlock(&sandbox->op);
     if (r < 0) {
         ramet_error_prefix(err, "sandbox %s", branch->name);

@@ -3,7 +3,7 @@
  * One sandbox: a branch and the VM that runs on it. Private to the service.
  *
  * Locks, in the order they may be taken:
- *   op       one of pause, resume, capture or removal at a time; held throughout
+ *   op       one of pause, resume, capture, rollback or removal at a time; held throughout
  *   clock    held while the guest's clock is set, and by those who stop the guest (clocks.c)
  *   vm_lock  read: use `vm`; write: set or free it
  *   service lock (service_private.h)  state, reason, lineage, the list of sandboxes
@@ -28,11 +28,11 @@ struct ramet_sandbox {
     pthread_rwlock_t vm_lock;
     struct ramet_vm *vm;             /* vm_lock; NULL once it is gone */
     struct ramet_warmup *warmup;     /* op; owned; NULL: none, or done with */
-    struct ramet_snapshot *base;     /* owned reference; what it started from, NULL when lost */
-    struct ramet_image *memory_base; /* owned reference; what its memory maps privately */
+    struct ramet_image *memory_base; /* op; owned reference; what its memory maps privately */
     struct ramet_image *memory_now;  /* op; owned; its memory as last captured, NULL: the next capture takes all */
     struct ramet_snapshot *still;    /* op; owned; taken while paused, and it has not run since; or NULL */
     /* service lock: */
+    struct ramet_snapshot *base; /* owned reference; what it started from, NULL when lost */
     enum ramet_sandbox_state state;
     char reason[256];
     char lineage[RAMET_ID_SIZE]; /* newest snapshot taken of it, else its base: parent of the next */
@@ -63,6 +63,12 @@ struct ramet_sandbox_plan {
  */
 int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
                         struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err);
+/*
+ * sandbox_vm.c. Starts a VM on the branch as it is, beside one that may run there already and stands still. *ret_memory
+ * is what it maps; both are the caller's.
+ */
+int ramet_sandbox_vm_new(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan, struct ramet_vm **ret,
+                         struct ramet_image **ret_memory, struct ramet_error *err);
 /* Lets the guest of one that was started with plan->start_paused run. When it fails the caller removes the sandbox. */
 int ramet_sandbox_release(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
                           struct ramet_child_timing *timing, struct ramet_error *err);
@@ -97,6 +103,7 @@ int ramet_sandbox_list(struct ramet_service *service, struct ramet_sandbox ***re
 void ramet_sandbox_unref(struct ramet_sandbox *sandbox); /* NULL is a no-op */
 void ramet_sandbox_cleanup(struct ramet_sandbox **sandbox);
 
+bool ramet_sandbox_is_listed(const struct ramet_sandbox *sandbox); /* not removed yet */
 void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, struct ramet_sandbox_info *ret);
 void ramet_sandbox_set_state(struct ramet_sandbox *sandbox, enum ramet_sandbox_state state, const char *reason);
 /* The VM to use, with vm_lock held for reading (give it back with ramet_sandbox_vm_put), or CONFLICT saying why not. */

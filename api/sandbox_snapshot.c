@@ -155,7 +155,8 @@ int ramet_sandbox_enqueue(struct ramet_sandbox *sandbox, struct ramet_snapshot *
     if (r < 0)
         return r;
     pthread_mutex_lock(&service->lock);
-    memcpy(sandbox->lineage, snapshot->id, sizeof sandbox->lineage);
+    if (!ramet_branch_left(sandbox->branch, snapshot)) /* while a fork's children started, perhaps */
+        memcpy(sandbox->lineage, snapshot->id, sizeof sandbox->lineage);
     pthread_mutex_unlock(&service->lock);
     return 0;
 }

@@ -118,6 +118,12 @@ struct ramet_run_request {
     unsigned wait_ms;      /* until the guest agent must answer; 0: 60 s */
 };
 
+struct ramet_rollback_request {
+    const char *snapshot; /* ref; with memory, of a machine like the sandbox's */
+    bool no_answer_wait;  /* answer when it runs, without waiting for the guest agent */
+    unsigned wait_ms;     /* until the agent must answer; 0: 60 s */
+};
+
 struct ramet_fork_request {
     unsigned count;           /* 1..RAMET_FORK_MAX */
     const char *const *names; /* NULL, or `count` names */
@@ -246,6 +252,14 @@ int ramet_service_fork(struct ramet_service *service, const char *sandbox, const
 /* Returns when the snapshot is durable. `tag` may be NULL. */
 int ramet_service_snapshot(struct ramet_service *service, const char *sandbox, const char *tag,
                            struct ramet_snapshot_result *ret, struct ramet_error *err);
+/*
+ * Memory, devices and disks become those of the snapshot; id, name and branch stay. What the sandbox did since its last
+ * snapshot is lost. One that was paused stays so; one that is stopped or lost runs again. After a failure it is as
+ * before, except that its agent may not have answered (TIMEOUT).
+ */
+int ramet_service_rollback(struct ramet_service *service, const char *sandbox,
+                           const struct ramet_rollback_request *request, struct ramet_sandbox_info *ret,
+                           struct ramet_child_timing *ret_timing, struct ramet_error *err);
 int ramet_service_exec(struct ramet_service *service, const char *sandbox, const struct ramet_exec_request *request,
                        struct ramet_exec_result *ret, struct ramet_error *err);
 int ramet_service_pause(struct ramet_service *service, const char *sandbox, struct ramet_sandbox_info *ret,

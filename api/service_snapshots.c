@@ -130,7 +130,10 @@ static int check_unused(struct ramet_service *service, const struct ramet_snapsh
     for (size_t i = 0; i < count; i++) {
         char base[RAMET_ID_SIZE];
         ramet_branch_bases(all[i]->branch, base, NULL);
-        if (r == 0 && (all[i]->base == snapshot || strcmp(base, snapshot->id) == 0)) {
+        pthread_mutex_lock(&service->lock);
+        bool started_from = all[i]->base == snapshot;
+        pthread_mutex_unlock(&service->lock);
+        if (r == 0 && (started_from || strcmp(base, snapshot->id) == 0)) {
             ramet_error_set(err, RAMET_CONFLICT, "sandbox \"%s\" stands on snapshot %s", all[i]->branch->name,
                             snapshot->id);
             r = ramet_error_hint(err, "remove it first: 'ramet rm %s'", all[i]->branch->name);

@@ -119,8 +119,8 @@ static int open_disks(struct ramet_branch *branch, const struct ramet_snapshot *
 
 /* --- records --- */
 
-/* Writes the record. Fields guarded by the lock are read under it. */
-static int write_record_locked(struct ramet_branch *branch, struct ramet_error *err)
+/* Fields guarded by the lock are read under it. */
+static int write_record(struct ramet_branch *branch, struct ramet_error *err)
 {
     struct ramet_catalog *catalog = branch->catalog;
     struct ramet_kv *kv = ramet_store_kv(catalog->store);
@@ -350,17 +350,15 @@ static struct ramet_branch *make(struct ramet_catalog *catalog, const struct ram
     return branch;
 }
 
-/* Writes the branch's record, unless the branch was removed meanwhile: then it has none and must get none. */
-static int write_record(struct ramet_branch *branch, struct ramet_error *err)
+int ramet_branch_write(struct ramet_branch *branch, bool *ret_gone, struct ramet_error *err)
 {
     struct ramet_catalog *catalog = branch->catalog;
-    pthread_mutex_lock(&catalog->record_lock);
     pthread_mutex_lock(&catalog->lock);
     bool linked = is_linked(catalog, branch);
     pthread_mutex_unlock(&catalog->lock);
-    int r = linked ? write_record_locked(branch, err) : 0;
-    pthread_mutex_unlock(&catalog->record_lock);
-    return r;
+    if (ret_gone)
+        *ret_gone = !linked;
+    return linked ? write_record(branch, err) : 0;
 }
 
 /* Takes a branch that never came to be out of the list, if it is still there. Needs no memory. */
@@ -396,8 +394,11 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
         return r;
     }
     r = open_disks(branch, base, err);
-    if (r == 0)
-        r = write_record(branch, err);
+    if (r == 0) {
+        pthread_mutex_lock(&catalog->record_lock);
+        r = ramet_branch_write(branch, NULL, err);
+        pthread_mutex_unlock(&catalog->record_lock);
+    }
     if (r < 0) {
         if (ramet_catalog_branch_remove(catalog, branch, NULL) < 0)
             forget(catalog, branch);
@@ -406,40 +407,6 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
     }
     *ret = branch;
     return 0;
-}
-
-int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_branch *branch,
-                                struct ramet_snapshot *snapshot, const uint64_t *generations, struct ramet_error *err)
-{
-    pthread_mutex_lock(&catalog->lock);
-    bool outdated = false;
-    for (size_t i = 0; generations && i < branch->disk_count; i++)
-        outdated |= generations[i] < branch->first_generation[i];
-    if (outdated) { /* a later snapshot became durable first: it holds more, and the files between are gone */
-        pthread_mutex_unlock(&catalog->lock);
-        return 0;
-    }
-    snprintf(branch->last_snapshot, sizeof branch->last_snapshot, "%s", snapshot->id);
-    if (generations) {
-        snprintf(branch->base, sizeof branch->base, "%s", snapshot->id);
-        memcpy(branch->first_generation, generations, branch->disk_count * sizeof *generations);
-    }
-    pthread_mutex_unlock(&catalog->lock);
-    int r = write_record(branch, err);
-    for (size_t i = 0; i < branch->disk_count && generations && r == 0; i++)
-        ramet_overlay_trim(branch->disks[i], generations[i]);
-    return r;
-}
-
-void ramet_branch_bases(struct ramet_branch *branch, char base[RAMET_CATALOG_ID_SIZE],
-                        char last_snapshot[RAMET_CATALOG_ID_SIZE])
-{
-    pthread_mutex_lock(&branch->catalog->lock);
-    if (base)
-        memcpy(base, branch->base, RAMET_CATALOG_ID_SIZE);
-    if (last_snapshot)
-        memcpy(last_snapshot, branch->last_snapshot, RAMET_CATALOG_ID_SIZE);
-    pthread_mutex_unlock(&branch->catalog->lock);
 }
 
 int ramet_catalog_branch_remove(struct ramet_catalog *catalog, struct ramet_branch *branch, struct ramet_error *err)

@@ -66,6 +66,7 @@ struct ramet_branch {
     char base[RAMET_CATALOG_ID_SIZE];                  /* snapshot its disks lie over */
     char last_snapshot[RAMET_CATALOG_ID_SIZE];         /* newest durable snapshot to restore it from */
     uint64_t first_generation[RAMET_BRANCH_DISKS_MAX]; /* of each disk over `base` */
+    uint64_t rollback_serial; /* snapshots with lower serials were taken of it before it was rolled back */
     struct ramet_catalog *catalog;
 };
 
@@ -151,6 +152,16 @@ void ramet_branches_free(struct ramet_branch **branches, size_t count);
  */
 int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_branch *branch,
                                 struct ramet_snapshot *snapshot, const uint64_t *generations, struct ramet_error *err);
+/*
+ * Gives the branch new, empty overlays over the disks of `snapshot`, durably: a crash leaves it as it was or rolled
+ * back, as does a failure. What was written to its disks since goes. Snapshots of it that are not durable yet no longer
+ * move it. The snapshot is durable and has as many disks, of the same sizes, or CONFLICT. One at a time for each
+ * branch.
+ */
+int ramet_catalog_branch_rollback(struct ramet_catalog *catalog, struct ramet_branch *branch,
+                                  struct ramet_snapshot *snapshot, struct ramet_error *err);
+/* Whether a snapshot that was taken of the branch is of a life that it was rolled back from. */
+bool ramet_branch_left(struct ramet_branch *branch, const struct ramet_snapshot *snapshot);
 /* Copies of `base` and `last_snapshot`; either may be NULL. */
 void ramet_branch_bases(struct ramet_branch *branch, char base[RAMET_CATALOG_ID_SIZE],
                         char last_snapshot[RAMET_CATALOG_ID_SIZE]);

@@ -43,6 +43,9 @@ size_t ramet_working_set_key(const char *id, char key[RAMET_WORKING_SET_KEY_SIZE
 
 /* branch.c */
 int ramet_branches_load(struct ramet_catalog *catalog, struct ramet_error *err);
+/* Under record_lock, not under lock: writes the record, unless the branch was removed meanwhile, and says so in
+ * *ret_gone (may be NULL): then it has none and must get none. */
+int ramet_branch_write(struct ramet_branch *branch, bool *ret_gone, struct ramet_error *err);
 
 /* tag.c */
 int ramet_tags_load(struct ramet_catalog *catalog, struct ramet_error *err);

@@ -42,10 +42,15 @@ struct ramet_overlay {
     uint64_t size_bytes, page_count;
     _Atomic uint64_t written_pages;
     pthread_rwlock_t gate;
-    struct ramet_image *base;  /* gate */
-    struct generation current; /* gate */
+    struct ramet_image *base;      /* gate */
+    struct generation current;     /* gate */
+    struct ramet_image *next_base; /* a reset that was begun; its caller's */
+    struct generation next;
     pthread_mutex_t fill, log;
 };
+
+/* What a reset leaves free above the generations in use. */
+static const uint64_t reset_step = UINT64_C(1) << 32;
 
 static size_t bitmap_words(uint64_t page_count) { return (size_t)(page_count + 63) / 64; }
 
@@ -160,7 +165,7 @@ int ramet_overlay_open(const char *dir, const char *name, struct ramet_image *ba
     overlay->size_bytes = ramet_image_size(base);
     overlay->page_count = (overlay->size_bytes + RAMET_PAGE_SIZE - 1) / RAMET_PAGE_SIZE;
     overlay->base = ramet_image_ref(base);
-    overlay->current = (struct generation){.fd = -1, .log_fd = -1};
+    overlay->current = overlay->next = (struct generation){.fd = -1, .log_fd = -1};
     pthread_rwlock_init(&overlay->gate, NULL);
     pthread_mutex_init(&overlay->fill, NULL);
     pthread_mutex_init(&overlay->log, NULL);
@@ -180,7 +185,9 @@ void ramet_overlay_close(struct ramet_overlay *overlay)
     if (!overlay)
         return;
     generation_close(&overlay->current);
+    generation_close(&overlay->next);
     ramet_image_unref(overlay->base);
+    ramet_image_unref(overlay->next_base);
     pthread_rwlock_destroy(&overlay->gate);
     pthread_mutex_destroy(&overlay->fill);
     pthread_mutex_destroy(&overlay->log);
@@ -429,9 +436,18 @@ int ramet_overlay_freeze(struct ramet_overlay *overlay, struct ramet_image **ret
     return r;
 }
 
-void ramet_overlay_trim(struct ramet_overlay *overlay, uint64_t first_generation)
+/* False when there was no data file. */
+static bool remove_files(const struct ramet_overlay *overlay, uint64_t generation)
 {
     char path[PATH_MAX];
+    path_of(overlay, generation, ".log", path);
+    unlink(path);
+    path_of(overlay, generation, "", path);
+    return unlink(path) == 0;
+}
+
+void ramet_overlay_trim(struct ramet_overlay *overlay, uint64_t first_generation)
+{
     pthread_rwlock_rdlock(&overlay->gate);
     pthread_mutex_lock(&overlay->log);
     for (struct generation *g = &overlay->current; g->older; g = g->older)
@@ -442,11 +458,54 @@ void ramet_overlay_trim(struct ramet_overlay *overlay, uint64_t first_generation
         }
     pthread_mutex_unlock(&overlay->log);
     pthread_rwlock_unlock(&overlay->gate);
-    for (uint64_t g = first_generation; g-- > 0;) {
-        path_of(overlay, g, "", path);
-        if (unlink(path) < 0)
+    for (uint64_t g = first_generation; g-- > 0;)
+        if (!remove_files(overlay, g))
             break; /* older ones are gone already */
-        path_of(overlay, g, ".log", path);
-        unlink(path);
+}
+
+/* --- a new beginning --- */
+
+int ramet_overlay_reset_begin(struct ramet_overlay *overlay, struct ramet_image *base, uint64_t *ret_generation,
+                              struct ramet_error *err)
+{
+    if (ramet_image_size(base) != overlay->size_bytes)
+        return ramet_error_set(err, RAMET_CONFLICT, "%s has %llu bytes, in the snapshot %llu", overlay->name,
+                               (unsigned long long)overlay->size_bytes, (unsigned long long)ramet_image_size(base));
+    pthread_rwlock_rdlock(&overlay->gate);
+    uint64_t number = (overlay->current.number / reset_step + 1) * reset_step;
+    pthread_rwlock_unlock(&overlay->gate);
+    remove_files(overlay, number);
+    int r = generation_open(overlay, number, &overlay->next, err);
+    if (r < 0) {
+        remove_files(overlay, number);
+        return r;
     }
+    overlay->next_base = ramet_image_ref(base);
+    *ret_generation = number;
+    return 0;
+}
+
+void ramet_overlay_reset_commit(struct ramet_overlay *overlay)
+{
+    pthread_rwlock_wrlock(&overlay->gate);
+    struct generation old = overlay->current;
+    struct ramet_image *old_base = overlay->base;
+    overlay->current = overlay->next;
+    overlay->base = STEAL(overlay->next_base);
+    overlay->next = (struct generation){.fd = -1, .log_fd = -1};
+    atomic_store(&overlay->written_pages, 0);
+    pthread_rwlock_unlock(&overlay->gate);
+    uint64_t end = old.number + 1;
+    generation_close(&old);
+    ramet_image_unref(old_base);
+    ramet_overlay_trim(overlay, end);
+}
+
+void ramet_overlay_reset_abort(struct ramet_overlay *overlay)
+{
+    if (!overlay->next_base)
+        return;
+    ramet_image_unref(STEAL(overlay->next_base));
+    remove_files(overlay, overlay->next.number);
+    generation_close(&overlay->next);
 }

@@ -44,6 +44,17 @@ int ramet_overlay_freeze(struct ramet_overlay *overlay, struct ramet_image **ret
 /* Removes the files of generations below `first_generation`. Their content must be durable in the store. */
 void ramet_overlay_trim(struct ramet_overlay *overlay, uint64_t first_generation);
 
+/*
+ * A new beginning over another image of the same size, of which nothing written before is part. begin makes the files
+ * of *ret_generation, far above those in use, so that no freeze of the old disk ever reaches it; commit, once a record
+ * names that generation, turns to it and removes the older files; it cannot fail. abort forgets it. From begin to
+ * commit or abort no other may begin.
+ */
+int ramet_overlay_reset_begin(struct ramet_overlay *overlay, struct ramet_image *base, uint64_t *ret_generation,
+                              struct ramet_error *err);
+void ramet_overlay_reset_commit(struct ramet_overlay *overlay);
+void ramet_overlay_reset_abort(struct ramet_overlay *overlay); /* a no-op where none was begun */
+
 uint64_t ramet_overlay_written_bytes(struct ramet_overlay *overlay); /* pages of the current generation */
 
 #endif

@@ -213,6 +213,12 @@ void ramet_mount_branch_changed(struct ramet_mount *mount, const char *name)
     changed(mount, RAMET_INO_BRANCHES, name);
 }
 
+void ramet_mount_disks_changed(struct ramet_mount *mount, const struct ramet_branch *branch)
+{
+    for (unsigned i = 0; mount && i < branch->disk_count; i++)
+        fuse_lowlevel_notify_inval_inode(mount->session, ramet_ino(branch->serial, RAMET_PART_DISK + i), 0, 0);
+}
+
 /* --- working sets --- */
 
 /* The inode of a snapshot's memory, 0 when it has none. */

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct ramet_branch;
 struct ramet_catalog;
 struct ramet_mount;
 struct ramet_snapshot;
@@ -34,6 +35,8 @@ void ramet_mount_stop(struct ramet_mount *mount);
 /* Tells the kernel that a snapshot, tag or branch of this name came or went, so that no stale entry is shown. */
 void ramet_mount_snapshot_changed(struct ramet_mount *mount, const char *id_or_tag);
 void ramet_mount_branch_changed(struct ramet_mount *mount, const char *name);
+/* Tells the kernel that all of the branch's disks became others, so that no page of before is shown. */
+void ramet_mount_disks_changed(struct ramet_mount *mount, const struct ramet_branch *branch);
 
 /* Notes the pages read of a snapshot's memory, in the order of their first reads, until the end. BUSY when that is
  * being done. */

@@ -221,7 +221,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     }
     fi->fh = (uintptr_t)handle;
     fi->direct_io = handle->node.snapshot && (fi->flags & O_ACCMODE) != O_RDONLY;
-    fi->keep_cache = !fi->direct_io; /* all writes go through this mount, one inode a disk: no page is ever stale */
+    fi->keep_cache = !fi->direct_io; /* writes go through here; mount.c tells of a rollback: no page is ever stale */
     fi->noflush = 1;
     if (fuse_reply_open(req, fi) < 0)
         handle_free(handle);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run, pause, resume, rm. */
+/* run, rollback, pause, resume, rm. */
 #include "base/cleanup.h"
 #include "cli.h"
 #include "cli_print.h"
@@ -40,6 +40,41 @@ int cmd_run(struct cli *cli, int argc, char **argv)
     const struct ramet_json *sandbox = ramet_json_get(answer, "sandbox");
     printf("%s (%s) runs, answered after %s\n", ramet_json_str(sandbox, "name", "?"),
            ramet_json_str(sandbox, "id", "?"), cli_value(ramet_json_get(answer, "timing"), "answer_us").s);
+    return 0;
+}
+
+int cmd_rollback(struct cli *cli, int argc, char **argv)
+{
+    _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
+    bool no_wait = false;
+    uint64_t wait_ms = 0;
+    const struct cli_option options[] = {
+        {0, "no-wait", NULL, CLI_FLAG, &no_wait, "return when it runs, before its guest agent answers"},
+        {0, "wait-ms", "MS", CLI_NUMBER, &wait_ms, "until its guest agent must answer [60000]"},
+        {0},
+    };
+    const struct cli_usage usage = {.line = "rollback SANDBOX SNAPSHOT [OPTION]...",
+                                    .summary = "Takes a sandbox's memory, devices and disks back to a snapshot.",
+                                    .options = options,
+                                    .min = 2,
+                                    .max = 2};
+    int rc = cli_parse(cli, &usage, &argc, argv);
+    if (rc < 0)
+        return rc;
+    struct ramet_json *body = ramet_json_object();
+    ramet_json_set_string(body, "snapshot", argv[1]);
+    if (no_wait)
+        ramet_json_set_bool(body, "wait_answer", false);
+    cli_set_u64(body, "wait_ms", wait_ms);
+    rc = cli_call(cli, "POST", CLI_PATH("/v1/sandboxes/", argv[0], "/rollback"), body, "rolling back", &answer);
+    if (rc < 0 || cli->json)
+        return rc;
+    const struct ramet_json *sandbox = ramet_json_get(answer, "sandbox"), *timing = ramet_json_get(answer, "timing");
+    printf("%s is %s again and %s", ramet_json_str(sandbox, "name", "?"), ramet_json_str(sandbox, "base", "?"),
+           ramet_json_str(sandbox, "state", "?"));
+    if (ramet_json_int(timing, "running_us", 0))
+        printf(", ran after %s", cli_value(timing, "running_us").s);
+    printf("\n");
     return 0;
 }
 

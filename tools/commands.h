@@ -6,7 +6,8 @@
 #include "cli.h"
 
 cli_run cmd_up, cmd_down, cmd_status;               /* cmd_daemon.c */
-cli_run cmd_run, cmd_pause, cmd_resume, cmd_rm;     /* cmd_sandbox.c */
+cli_run cmd_run, cmd_rollback;                      /* cmd_sandbox.c */
+cli_run cmd_pause, cmd_resume, cmd_rm;              /* cmd_sandbox.c */
 cli_run cmd_fork, cmd_snapshot, cmd_restore;        /* cmd_fork.c */
 cli_run cmd_exec;                                   /* cmd_exec.c */
 cli_run cmd_ls, cmd_show, cmd_tree, cmd_diff;       /* cmd_show.c */

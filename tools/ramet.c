@@ -22,6 +22,7 @@ static const struct command {
     {"exec", "SANDBOX -- COMMAND...", "run a command in a sandbox", cmd_exec},
     {"snapshot", "SANDBOX", "store a sandbox's memory and disks", cmd_snapshot},
     {"restore", "SNAPSHOT", "resume a stored snapshot", cmd_restore},
+    {"rollback", "SANDBOX SNAPSHOT", "take a sandbox back to a snapshot", cmd_rollback},
     {"pause", "SANDBOX", "stop a sandbox's CPUs", cmd_pause},
     {"resume", "SANDBOX", "let a paused sandbox run on", cmd_resume},
     {"ls", "", "list sandboxes, or snapshots", cmd_ls},

@@ -151,6 +151,23 @@ int step_branch_snapshot(struct scenario *s, struct ramet_error *err)
     return ramet_catalog_branch_update(s->catalog, branch, snapshot, &generation, err);
 }
 
+/* To any snapshot: all disks are alike. */
+int step_branch_rollback(struct scenario *s, struct ramet_error *err)
+{
+    _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *target = NULL;
+    const struct model_snapshot *target_model;
+    struct model_branch *model;
+    int r = scenario_pick(s, &target, &target_model, err);
+    if (r == 0)
+        r = pick_branch(s, &branch, &model, err);
+    if (r != 0)
+        return r;
+    model->disk = *model_image(target_model, "disk0");
+    memcpy(model->base, target->id, sizeof model->base);
+    return ramet_catalog_branch_rollback(s->catalog, branch, target, err);
+}
+
 int step_branch_remove(struct scenario *s, struct ramet_error *err)
 {
     _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static struct ramet_error err;
 
@@ -132,11 +134,137 @@ static void many_are_found_and_listed_in_order(void **state)
     test_dir_remove(dir);
 }
 
+enum { disk_pages = 8 };
+
+/* A durable snapshot whose disk's first page is `fill`. */
+static struct ramet_snapshot *disk_snapshot(struct ramet_catalog *catalog, uint8_t fill)
+{
+    struct ramet_snapshot *snapshot;
+    struct ramet_image *image;
+    uint8_t page[RAMET_PAGE_SIZE];
+    int fd = memfd_create("disk", MFD_CLOEXEC);
+    memset(page, fill, sizeof page);
+    assert_int_equal(ftruncate(fd, disk_pages * RAMET_PAGE_SIZE), 0);
+    assert_int_equal(pwrite(fd, page, sizeof page, 0), sizeof page);
+    check_ok(ramet_image_new_whole(ramet_catalog_images(catalog), fd, disk_pages * RAMET_PAGE_SIZE, &image, &err));
+    check_ok(ramet_snapshot_new(catalog, &snapshot, &err));
+    check_ok(ramet_snapshot_add_image(snapshot, "disk0", image, &err));
+    check_ok(ramet_catalog_add(catalog, snapshot, NULL, &err));
+    check_ok(ramet_catalog_commit(catalog, snapshot, &err));
+    return snapshot;
+}
+
+static void write_byte(struct ramet_branch *branch, uint64_t offset, uint8_t byte)
+{
+    check_ok(ramet_overlay_write(branch->disks[0], offset, &byte, 1, &err));
+    check_ok(ramet_overlay_flush(branch->disks[0], &err));
+}
+
+static void expect_disk(struct ramet_branch *branch, uint8_t first, uint8_t second)
+{
+    uint8_t byte;
+    check_ok(ramet_overlay_read(branch->disks[0], 0, &byte, 1, &err));
+    assert_int_equal(byte, first);
+    check_ok(ramet_overlay_read(branch->disks[0], RAMET_PAGE_SIZE, &byte, 1, &err));
+    assert_int_equal(byte, second);
+}
+
+/*
+ * After a rollback the disk is the target's, what is written from then on lies over it, also after reopening, and a
+ * snapshot of the life before that becomes durable late does not move the branch.
+ */
+static void a_branch_is_rolled_back(void **state)
+{
+    (void)state;
+    char dir[64], base[RAMET_CATALOG_ID_SIZE], last[RAMET_CATALOG_ID_SIZE];
+    struct ramet_store *store;
+    struct ramet_catalog *catalog;
+    struct ramet_branch *branch;
+    struct ramet_image *frozen;
+    uint64_t generation;
+    test_dir_make(dir);
+    check_ok(ramet_store_open(dir, NULL, &store, &err));
+    check_ok(ramet_catalog_open(store, &catalog, &err));
+    struct ramet_snapshot *one = disk_snapshot(catalog, 1), *two = disk_snapshot(catalog, 2), *late;
+    check_ok(ramet_catalog_branch_new(catalog, &(struct ramet_branch_request){.name = "b"}, one, &branch, &err));
+    write_byte(branch, RAMET_PAGE_SIZE, 11);
+    check_ok(ramet_overlay_freeze(branch->disks[0], &frozen, &generation, &err));
+    check_ok(ramet_snapshot_new(catalog, &late, &err));
+    check_ok(ramet_snapshot_add_image(late, "disk0", frozen, &err));
+    check_ok(ramet_catalog_add(catalog, late, NULL, &err));
+    write_byte(branch, RAMET_PAGE_SIZE, 12);
+    check_ok(ramet_catalog_branch_rollback(catalog, branch, two, &err));
+    expect_disk(branch, 2, 0);
+    check_ok(ramet_catalog_commit(catalog, late, &err));
+    check_ok(ramet_catalog_branch_update(catalog, branch, late, &generation, &err));
+    write_byte(branch, RAMET_PAGE_SIZE, 13);
+    ramet_branch_bases(branch, base, last);
+    assert_string_equal(base, two->id);
+    assert_string_equal(last, two->id);
+    check_ok(ramet_catalog_branch_rollback(catalog, branch, late, &err));
+    expect_disk(branch, 1, 11);
+    write_byte(branch, 0, 14);
+    const char *ids[] = {strdup(late->id), strdup(branch->id)};
+    ramet_branch_unref(branch);
+    ramet_snapshot_unref(one), ramet_snapshot_unref(two), ramet_snapshot_unref(late);
+    ramet_catalog_close(catalog);
+    ramet_store_close(store);
+
+    check_ok(ramet_store_open(dir, NULL, &store, &err));
+    check_ok(ramet_catalog_open(store, &catalog, &err));
+    check_ok(ramet_catalog_branch_find(catalog, "b", &branch, &err));
+    expect_disk(branch, 14, 11);
+    ramet_branch_bases(branch, base, last);
+    assert_string_equal(base, ids[0]);
+    assert_string_equal(branch->id, ids[1]);
+    ramet_branch_unref(branch);
+    ramet_catalog_close(catalog);
+    ramet_store_close(store);
+    free((void *)ids[0]), free((void *)ids[1]);
+    test_dir_remove(dir);
+}
+
+/* A snapshot without its disk, or with one of another size, is refused, and the branch is as before. */
+static void a_rollback_to_another_machine_is_refused(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct ramet_store *store;
+    struct ramet_catalog *catalog;
+    struct ramet_branch *branch;
+    struct ramet_image *small;
+    struct ramet_snapshot *others[2];
+    test_dir_make(dir);
+    check_ok(ramet_store_open(dir, NULL, &store, &err));
+    check_ok(ramet_catalog_open(store, &catalog, &err));
+    struct ramet_snapshot *one = disk_snapshot(catalog, 1);
+    check_ok(ramet_catalog_branch_new(catalog, &(struct ramet_branch_request){.name = "b"}, one, &branch, &err));
+    write_byte(branch, RAMET_PAGE_SIZE, 11);
+    check_ok(ramet_image_new_stored(ramet_catalog_images(catalog), RAMET_PAGE_SIZE, RAMET_CHUNK_ZERO, &small, &err));
+    for (int i = 0; i < 2; i++) {
+        check_ok(ramet_snapshot_new(catalog, &others[i], &err));
+        if (i == 1)
+            check_ok(ramet_snapshot_add_image(others[i], "disk0", small, &err));
+        check_fails(ramet_catalog_branch_rollback(catalog, branch, others[i], &err), RAMET_CONFLICT);
+        expect_disk(branch, 1, 11);
+        ramet_snapshot_unref(others[i]);
+    }
+    check_ok(ramet_catalog_branch_remove(catalog, branch, &err));
+    check_fails(ramet_catalog_branch_rollback(catalog, branch, one, &err), RAMET_NOT_FOUND);
+    ramet_branch_unref(branch);
+    ramet_snapshot_unref(one);
+    ramet_catalog_close(catalog);
+    ramet_store_close(store);
+    test_dir_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_equal_their_model),
         cmocka_unit_test(many_are_found_and_listed_in_order),
+        cmocka_unit_test(a_branch_is_rolled_back),
+        cmocka_unit_test(a_rollback_to_another_machine_is_refused),
     };
     return cmocka_run_group_tests_name("catalog", tests, NULL, NULL);
 }
