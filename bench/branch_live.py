@@ -24,7 +24,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import plot  # noqa: E402
 from branch_children import Samples  # noqa: E402
 from daemon import Daemon  # noqa: E402
-from report import arguments, finish, print_series, promise  # noqa: E402
+from report import arguments, finish, print_series, promise, series  # noqa: E402
 from scale import Tool  # noqa: E402
 
 SIZES, MEMORY = (0, 16, 64, 256), "512M"
@@ -131,6 +131,7 @@ def measure(args):
     tool.run("fork(2) of a process", "fork", "-", rounds * 3)
     results = samples.series() + tool.series()
     p50 = {r["name"]: r["p50"] for r in results}
+    results += [series(f"bare.pause.{mib}", "us", [bare_pause(p50, mib)]) for mib in SIZES]
     if args.plots:
         draw(args.plots, p50)
     return results, promises(p50)

@@ -30,7 +30,7 @@ int ramet_hold_memory(int fd, const char *path, bool single, struct ramet_error 
 int ramet_hold_take(int fd, pid_t vmm, uint64_t address, uint64_t size, struct ramet_vm_hold **ret,
                     struct ramet_error *err);
 /*
- * From now on the kernel tracks writes to [address, address + size), for RAMET_SCAN_REARM. Asked once.
+ * From now on the kernel tracks writes to [address, address + size), for RAMET_SCAN_TOUCHED. Asked once.
  * RAMET_UNSUPPORTED where the kernel cannot (before 6.7).
  */
 int ramet_hold_track(int fd, uint64_t address, uint64_t size, struct ramet_error *err);
