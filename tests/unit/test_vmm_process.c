@@ -43,10 +43,11 @@ static void test_output_and_status(void **state)
 {
     (void)state;
     char out[256];
-    int status = run_shell("echo out; echo err >&2; echo $ONLY$HOME; cat; exit 5", NULL, 0, out, sizeof out);
+    int status = run_shell("echo out; echo err >&2; echo $ONLY$HOME; readlink /proc/self/fd/0; exit 5", NULL, 0, out,
+                           sizeof out);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 5);
-    assert_string_equal(out, "out\nerr\nthis\n");
+    assert_string_equal(out, "out\nerr\nthis\n/dev/null\n");
     status = run_shell("kill -TERM $$", NULL, 0, out, sizeof out);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGTERM);
