@@ -34,8 +34,11 @@ int ramet_wdata_write(struct ramet_workspace *workspace, ramet_wref *refs, size_
 /* Writes a part of one page, the rest stays. */
 int ramet_wdata_write_part(struct ramet_workspace *workspace, ramet_wref *ref, size_t offset, const void *buf,
                            size_t size, struct ramet_error *err);
+/* Records of this head are about to name these more than once: from now on no head owns their slots, so that nobody
+ * overwrites them in place or uses them again before the epoch ends. */
+void ramet_wdata_share(struct ramet_workspace *workspace, const ramet_wref *refs, size_t count);
 /* No record of this head names these any more (after the change was applied): slots nobody else can see are used again
- * once that is durable. */
+ * once that is durable. Also for new pages whose change failed. */
 void ramet_wdata_release(struct ramet_workspace *workspace, const ramet_wref *refs, size_t count);
 
 #endif

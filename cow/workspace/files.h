@@ -46,6 +46,14 @@ int ramet_wfile_set(struct ramet_workspace *workspace, uint64_t ino, const struc
 struct ramet_wowner {
     uint32_t uid, gid; /* the group of a directory with the setgid bit comes before this one */
 };
+/* What statfs tells: the quota where there is one, else what the store's disk has room for. */
+struct ramet_wspace {
+    uint64_t total_bytes, free_bytes, total_inodes, free_inodes;
+};
+int ramet_wfile_space(struct ramet_workspace *workspace, struct ramet_wspace *ret, struct ramet_error *err);
+
+#define RAMET_WLINK_MAX 65000 /* names of a file, as on ext4; EMLINK */
+
 /* A file, directory, FIFO, socket or device by the type in `mode`; EEXIST. */
 int ramet_wfile_make(struct ramet_workspace *workspace, uint64_t dir, const char *name, uint32_t mode, uint32_t major,
                      uint32_t minor, struct ramet_wowner owner, struct ramet_wstat *ret, struct ramet_error *err);
