@@ -13,6 +13,22 @@ enum { step_bytes = 1 << 20 };
 
 static void context_cleanup(EVP_MD_CTX **context) { EVP_MD_CTX_free(*context); }
 
+static void print_hex(const unsigned char *digest, char ret[RAMET_DIGEST_SIZE])
+{
+    for (unsigned i = 0; i < (RAMET_DIGEST_SIZE - 1) / 2; i++)
+        snprintf(ret + i * 2, 3, "%02x", digest[i]);
+}
+
+int ramet_digest_bytes(const void *data, size_t size, char ret[RAMET_DIGEST_SIZE], struct ramet_error *err)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned digest_size = 0;
+    if (!EVP_Digest(data, size, digest, &digest_size, EVP_sha256(), NULL) || digest_size != (RAMET_DIGEST_SIZE - 1) / 2)
+        return ramet_error_set(err, RAMET_INTERNAL, "libcrypto failed on %zu bytes", size);
+    print_hex(digest, ret);
+    return 0;
+}
+
 int ramet_digest_file(const char *path, char ret[RAMET_DIGEST_SIZE], struct ramet_error *err)
 {
     _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -33,7 +49,6 @@ int ramet_digest_file(const char *path, char ret[RAMET_DIGEST_SIZE], struct rame
         return ramet_error_os(err, errno, "cannot read %s", path);
     if (!good || !EVP_DigestFinal_ex(context, digest, &size) || size != (RAMET_DIGEST_SIZE - 1) / 2)
         return ramet_error_set(err, RAMET_INTERNAL, "libcrypto failed on %s", path);
-    for (unsigned i = 0; i < size; i++)
-        snprintf(ret + i * 2, 3, "%02x", digest[i]);
+    print_hex(digest, ret);
     return 0;
 }

@@ -23,6 +23,39 @@ int ramet_json_parse(const char *text, size_t size, struct ramet_json **ret, str
     return 0;
 }
 
+/* At least as many as the values in `text`: each but the first follows a comma or opens its container. */
+static size_t count_values(const char *text, size_t size)
+{
+    size_t count = 1;
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '"')
+            in_string = !in_string;
+        else if (in_string && text[i] == '\\')
+            i++;
+        else if (!in_string)
+            count += text[i] == ',' || text[i] == '[' || text[i] == '{';
+    }
+    return count;
+}
+
+int ramet_json_parse_lenient(const char *text, size_t size, size_t values_max, struct ramet_json **ret,
+                             struct ramet_error *err)
+{
+    size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    json_error_t at;
+    if (count_values(text, size) > values_max)
+        return ramet_error_set(err, RAMET_TOO_LARGE, "a JSON text of more than %zu values", values_max);
+    json_t *value = json_loadb(text, size, flags, &at);
+    if (!value && json_error_code(&at) == json_error_numeric_overflow)
+        value = json_loadb(text, size, flags | JSON_DECODE_INT_AS_REAL, &at);
+    if (!value)
+        return ramet_error_set(err, RAMET_INVALID, "malformed JSON at line %d, column %d: %.100s", at.line, at.column,
+                               at.text);
+    *ret = out(value);
+    return 0;
+}
+
 void ramet_json_free(struct ramet_json *value) { json_decref(in(value)); }
 void ramet_json_cleanup(struct ramet_json **value) { ramet_json_free(*value); }
 
@@ -83,6 +116,13 @@ void ramet_json_set_bool(struct ramet_json *object, const char *key, bool v)
 void ramet_json_append(struct ramet_json *array, struct ramet_json *child)
 {
     json_array_append_new(in(array), in(child));
+}
+
+void ramet_json_remove(struct ramet_json *object, const char *key) { json_object_del(in(object), key); }
+
+bool ramet_json_equal(const struct ramet_json *a, const struct ramet_json *b)
+{
+    return json_equal((json_t *)cin(a), (json_t *)cin(b));
 }
 
 bool ramet_json_is_object(const struct ramet_json *value) { return json_is_object(cin(value)); }

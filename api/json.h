@@ -22,6 +22,13 @@ struct ramet_json;
 
 /* Parses one whole JSON text of `size` bytes. RAMET_INVALID names line and column. */
 int ramet_json_parse(const char *text, size_t size, struct ramet_json **ret, struct ramet_error *err);
+/*
+ * The same for texts of strangers, read as JavaScript does: of members with one name the last counts, strings may hold
+ * NUL (getters see what is before it, texts keep it), integers beyond 64 bits become reals. Refuses more than
+ * `values_max` values, before any is made: RAMET_TOO_LARGE.
+ */
+int ramet_json_parse_lenient(const char *text, size_t size, size_t values_max, struct ramet_json **ret,
+                             struct ramet_error *err);
 void ramet_json_free(struct ramet_json *value);
 void ramet_json_cleanup(struct ramet_json **value); /* for _cleanup_ */
 
@@ -40,6 +47,8 @@ void ramet_json_set_u64(struct ramet_json *object, const char *key, uint64_t v);
 void ramet_json_set_i64(struct ramet_json *object, const char *key, int64_t v);
 void ramet_json_set_bool(struct ramet_json *object, const char *key, bool v);
 void ramet_json_append(struct ramet_json *array, struct ramet_json *child);
+void ramet_json_remove(struct ramet_json *object, const char *key);            /* absent: nothing */
+bool ramet_json_equal(const struct ramet_json *a, const struct ramet_json *b); /* order of members aside */
 
 bool ramet_json_is_object(const struct ramet_json *value);
 bool ramet_json_is_array(const struct ramet_json *value);

@@ -14,6 +14,7 @@
 #include "jobs.h"
 #include "mount.h"
 #include "service_private.h"
+#include "tools/catalogue.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,11 +45,20 @@ static int list_lost(struct ramet_service *service, struct ramet_error *err)
     return r;
 }
 
+static int open_tools(struct ramet_service *service, const char *store_dir, struct ramet_error *err)
+{
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof dir, "%s/tools", store_dir);
+    return ramet_tools_catalogue_open(dir, &service->tools_catalogue, err);
+}
+
 static int open_parts(struct ramet_service *service, const struct ramet_service_config *config, struct ramet_error *err)
 {
     int r = ramet_store_open(config->store_dir, NULL, &service->store, err);
     if (r == 0)
         r = ramet_catalog_open(service->store, &service->catalog, err);
+    if (r == 0)
+        r = open_tools(service, config->store_dir, err);
     if (r == 0)
         r = ramet_dir_remove(config->run_dir, err);
     if (r == 0)
@@ -119,6 +129,7 @@ void ramet_service_close(struct ramet_service *service)
     ramet_commit_queue_free(service->commits);
     ramet_jobs_free(service->jobs);
     ramet_mount_stop(service->mount);
+    ramet_tools_catalogue_close(service->tools_catalogue);
     ramet_catalog_close(service->catalog);
     ramet_store_close(service->store);
     if (service->run_dir[0] && service->store)

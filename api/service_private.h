@@ -15,12 +15,14 @@
 struct ramet_clocks;
 struct ramet_jobs;
 struct ramet_mount;
+struct ramet_tools_catalogue;
 
 struct ramet_service {
     char mount_dir[PATH_MAX - 160], run_dir[PATH_MAX - 160];
     struct ramet_store *store;
     struct ramet_catalog *catalog;
     struct ramet_mount *mount;
+    struct ramet_tools_catalogue *tools_catalogue; /* below STORE/tools */
     struct ramet_jobs *jobs;
     struct ramet_commit_queue *commits;
     struct ramet_vm_pool *pool;
