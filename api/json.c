@@ -125,6 +125,17 @@ bool ramet_json_equal(const struct ramet_json *a, const struct ramet_json *b)
     return json_equal((json_t *)cin(a), (json_t *)cin(b));
 }
 
+enum ramet_json_kind ramet_json_kind(const struct ramet_json *value)
+{
+    static const enum ramet_json_kind kinds[] = {
+        [JSON_OBJECT] = RAMET_JSON_OBJECT,   [JSON_ARRAY] = RAMET_JSON_ARRAY, [JSON_STRING] = RAMET_JSON_STRING,
+        [JSON_INTEGER] = RAMET_JSON_INTEGER, [JSON_REAL] = RAMET_JSON_REAL,   [JSON_TRUE] = RAMET_JSON_BOOL,
+        [JSON_FALSE] = RAMET_JSON_BOOL,      [JSON_NULL] = RAMET_JSON_NULL};
+    return value ? kinds[json_typeof(cin(value))] : RAMET_JSON_ABSENT;
+}
+
+bool ramet_json_is_true(const struct ramet_json *value) { return json_is_true(cin(value)); }
+
 bool ramet_json_is_object(const struct ramet_json *value) { return json_is_object(cin(value)); }
 bool ramet_json_is_array(const struct ramet_json *value) { return json_is_array(cin(value)); }
 

@@ -50,6 +50,19 @@ void ramet_json_append(struct ramet_json *array, struct ramet_json *child);
 void ramet_json_remove(struct ramet_json *object, const char *key);            /* absent: nothing */
 bool ramet_json_equal(const struct ramet_json *a, const struct ramet_json *b); /* order of members aside */
 
+enum ramet_json_kind {
+    RAMET_JSON_ABSENT, /* of NULL */
+    RAMET_JSON_NULL,
+    RAMET_JSON_BOOL,
+    RAMET_JSON_INTEGER,
+    RAMET_JSON_REAL,
+    RAMET_JSON_STRING,
+    RAMET_JSON_ARRAY,
+    RAMET_JSON_OBJECT,
+};
+enum ramet_json_kind ramet_json_kind(const struct ramet_json *value);
+bool ramet_json_is_true(const struct ramet_json *value); /* the value true itself */
+
 bool ramet_json_is_object(const struct ramet_json *value);
 bool ramet_json_is_array(const struct ramet_json *value);
 size_t ramet_json_count(const struct ramet_json *array); /* elements of an array, members of an object */

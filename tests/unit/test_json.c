@@ -201,6 +201,20 @@ static void test_bytes_are_lossless(void **state)
     assert_text(object, "{\"x\":\"\",\"x_encoding\":\"utf-8\"}");
 }
 
+static void test_kinds(void **state)
+{
+    static const enum ramet_json_kind kinds[] = {RAMET_JSON_NULL,    RAMET_JSON_BOOL,  RAMET_JSON_BOOL,
+                                                 RAMET_JSON_INTEGER, RAMET_JSON_REAL,  RAMET_JSON_STRING,
+                                                 RAMET_JSON_ARRAY,   RAMET_JSON_OBJECT};
+    JSON all = parsed("[null, true, false, 1, 1.5, \"s\", [], {}]");
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        assert_int_equal(ramet_json_kind(ramet_json_at(all, i)), kinds[i]);
+        assert_int_equal(ramet_json_is_true(ramet_json_at(all, i)), i == 1);
+    }
+    assert_int_equal(ramet_json_kind(NULL), RAMET_JSON_ABSENT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_strict_getters),
         cmocka_unit_test(test_unknown_members_are_named),
         cmocka_unit_test(test_errors_travel_whole),
+        cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_bytes_are_lossless),
