@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -51,4 +53,24 @@ int ramet_digest_file(const char *path, char ret[RAMET_DIGEST_SIZE], struct rame
         return ramet_error_set(err, RAMET_INTERNAL, "libcrypto failed on %s", path);
     print_hex(digest, ret);
     return 0;
+}
+
+void ramet_digest_sure(const void *bytes, size_t size, char ret[static RAMET_DIGEST_SIZE])
+{
+    if (ramet_digest_bytes(bytes, size, ret, NULL) < 0)
+        abort();
+}
+
+void ramet_digest_keyed(const void *key, size_t key_size, const void *bytes, size_t size,
+                        char ret[static RAMET_DIGEST_SIZE])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    if (!HMAC(EVP_sha256(), key, (int)key_size, bytes, size, digest, NULL))
+        abort();
+    print_hex(digest, ret);
+}
+
+bool ramet_digest_equal(const char a[static RAMET_DIGEST_SIZE], const char b[static RAMET_DIGEST_SIZE])
+{
+    return CRYPTO_memcmp(a, b, RAMET_DIGEST_SIZE) == 0;
 }

@@ -67,6 +67,8 @@ static char *text_of(const struct ramet_json *value, size_t flags)
 char *ramet_json_text(const struct ramet_json *value) { return text_of(value, JSON_COMPACT); }
 char *ramet_json_pretty(const struct ramet_json *value) { return text_of(value, JSON_INDENT(2)); }
 
+char *ramet_json_canonical(const struct ramet_json *value) { return text_of(value, JSON_COMPACT | JSON_SORT_KEYS); }
+
 struct ramet_json *ramet_json_object(void) { return out(json_object()); }
 struct ramet_json *ramet_json_array(void) { return out(json_array()); }
 struct ramet_json *ramet_json_copy(const struct ramet_json *value) { return out(json_deep_copy(cin(value))); }

@@ -35,6 +35,7 @@ void ramet_json_cleanup(struct ramet_json **value); /* for _cleanup_ */
 /* Compact text, or indented for people. Owned by the caller; NULL when memory ran out. */
 char *ramet_json_text(const struct ramet_json *value);
 char *ramet_json_pretty(const struct ramet_json *value);
+char *ramet_json_canonical(const struct ramet_json *value); /* compact, members sorted: equal for equal values */
 
 struct ramet_json *ramet_json_object(void);
 struct ramet_json *ramet_json_array(void);

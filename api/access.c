@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The list. Import and export are not in it: they name files of the host, which the
+ * daemon opens with its own rights.
+ */
+#include "access.h"
+
+#include "glob.h"
+
+#include <string.h>
+
+#define SANDBOX                                                                                                        \
+    {                                                                                                                  \
+        .where = RAMET_REF_PARAM, .kind = RAMET_OBJECT_SANDBOX                                                         \
+    }
+#define SNAPSHOT                                                                                                       \
+    {                                                                                                                  \
+        .where = RAMET_REF_PARAM, .kind = RAMET_OBJECT_SNAPSHOT                                                        \
+    }
+#define NEW_TAG                                                                                                        \
+    {                                                                                                                  \
+        .where = RAMET_REF_BODY, .name = "tag", .kind = RAMET_OBJECT_SNAPSHOT, .may_be_new = true                      \
+    }
+#define SNAPSHOT_IN_BODY                                                                                               \
+    {                                                                                                                  \
+        .where = RAMET_REF_BODY, .name = "snapshot", .kind = RAMET_OBJECT_SNAPSHOT                                     \
+    }
+#define SIDE(of)                                                                                                       \
+    {                                                                                                                  \
+        .where = RAMET_REF_QUERY, .name = of, .kind = RAMET_OBJECT_SANDBOX, .or_snapshot = true                        \
+    }
+
+static const struct ramet_access accesses[] = {
+    {.operation = "getStatus"},
+    {.operation = "getOpenapi"},
+    {.operation = "listSandboxes", .list = "sandboxes", .show = "getSandbox", .list_kind = RAMET_OBJECT_SANDBOX},
+    {.operation = "runSandbox",
+     .changes = true,
+     .refs = {{.where = RAMET_REF_BODY, .name = "snapshot", .kind = RAMET_OBJECT_SNAPSHOT, .fallback = "debian"}}},
+    {.operation = "getSandbox", .refs = {SANDBOX}},
+    {.operation = "removeSandbox", .changes = true, .refs = {SANDBOX}},
+    {.operation = "forkSandbox", .changes = true, .refs = {SANDBOX, NEW_TAG}},
+    {.operation = "execInSandbox", .changes = true, .refs = {SANDBOX}},
+    {.operation = "snapshotSandbox", .changes = true, .refs = {SANDBOX, NEW_TAG}},
+    {.operation = "rollBackSandbox", .changes = true, .refs = {SANDBOX, SNAPSHOT_IN_BODY}},
+    {.operation = "pauseSandbox", .changes = true, .refs = {SANDBOX}},
+    {.operation = "resumeSandbox", .changes = true, .refs = {SANDBOX}},
+    {.operation = "listSnapshots", .list = "snapshots", .show = "getSnapshot", .list_kind = RAMET_OBJECT_SNAPSHOT},
+    {.operation = "getSnapshot", .refs = {SNAPSHOT}},
+    {.operation = "removeSnapshot", .changes = true, .refs = {SNAPSHOT}},
+    {.operation = "restoreSnapshot", .changes = true, .refs = {SNAPSHOT}},
+    {.operation = "setTag",
+     .changes = true,
+     .refs = {SNAPSHOT_IN_BODY, {.where = RAMET_REF_PARAM, .kind = RAMET_OBJECT_SNAPSHOT, .may_be_new = true}}},
+    {.operation = "removeTag", .changes = true, .refs = {SNAPSHOT}},
+    {.operation = "diffSnapshots", .refs = {SIDE("from"), SIDE("to")}},
+};
+
+const struct ramet_access *ramet_access_find(const char *operation)
+{
+    for (size_t i = 0; i < sizeof accesses / sizeof *accesses; i++)
+        if (strcmp(accesses[i].operation, operation) == 0)
+            return &accesses[i];
+    return NULL;
+}
+
+bool ramet_access_any(const char *pattern)
+{
+    for (size_t i = 0; i < sizeof accesses / sizeof *accesses; i++)
+        if (ramet_glob(pattern, accesses[i].operation))
+            return true;
+    return false;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the gate has to know of each operation an agent can be given: which objects a
+ * call names and where, whether it changes anything, what it shows and what it makes.
+ * An operation that is not in this list is an admin's: whoever adds a route for agents
+ * adds its line in access.c, and whoever forgets has closed it, not opened it.
+ */
+#ifndef RAMET_API_ACCESS_H
+#define RAMET_API_ACCESS_H
+
+#include "policy.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define RAMET_ACCESS_REFS 3
+
+struct ramet_access_ref {
+    enum { RAMET_REF_NONE, RAMET_REF_PARAM, RAMET_REF_BODY, RAMET_REF_QUERY } where;
+    const char *name; /* of the member of the body or of the query */
+    enum ramet_object_kind kind;
+    bool or_snapshot;     /* a sandbox, else a snapshot */
+    bool may_be_new;      /* a name that is given: when it is taken, then only by what the caller may do this to */
+    const char *fallback; /* what is meant when the body has none; NULL: nothing */
+};
+
+struct ramet_access {
+    const char *operation;
+    bool changes; /* told in the audit before it begins, and how it ended afterwards */
+    struct ramet_access_ref refs[RAMET_ACCESS_REFS];
+    /* What of the answer the caller may see: objects in this member, by the operation that shows one of them. */
+    const char *list, *show;
+    enum ramet_object_kind list_kind;
+};
+
+/* NULL: only admins. */
+const struct ramet_access *ramet_access_find(const char *operation);
+
+/* Whether the pattern fits any operation of the list. */
+bool ramet_access_any(const char *pattern);
+
+#endif
