@@ -263,6 +263,19 @@ class Daemon:
         shutil.rmtree(self.top, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def running(check, *args, **kwargs):
+    """A Daemon that is up. A failed step ends the test as a failed check, but never leaves a VM behind."""
+    vm = Daemon(*args, **kwargs)
+    try:
+        yield vm.up()
+    except Exception as error:
+        check(False, "no step fails", repr(error))
+        print(vm.log()[-3000:])
+    finally:
+        vm.finish(check)
+
+
 def arguments():
     """BIN_DIR and GUEST_DIR; ends the test with 77 where there is no FUSE."""
     if len(sys.argv) < 3:

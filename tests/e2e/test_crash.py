@@ -134,7 +134,7 @@ def thin_out(vm, base, acked, dice):
 
 
 def main():
-    vm = d.Daemon(*d.arguments())
+    dirs = d.arguments()
     parser = argparse.ArgumentParser()
     parser.add_argument("dirs", nargs=2)
     parser.add_argument("--rounds", type=int, default=15)
@@ -142,8 +142,7 @@ def main():
     options = parser.parse_args()
     print(f"     seed {options.seed}")
     dice, check = random.Random(options.seed), d.Checks()
-    try:
-        vm.up()
+    with d.running(check, *dirs) as vm:
         vm.import_guest()
         vm.boot("seed")
         d.start_counter(vm, "seed")
@@ -184,11 +183,6 @@ def main():
         check(report["problems"] == 0, "fsck is clean after removing everything", str(report))
         after = vm.stat()["stored_bytes"]
         check(after < before / 10, "the space came back", f"{before} then {after}; {freed}")
-    except Exception as error:  # a failed step ends the test, but never leaves a VM behind
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-3000:])
-    finally:
-        vm.finish(check)
     return check.end()
 
 

@@ -256,9 +256,7 @@ def full(bin_dir, guest_dir, check):
 
 def corrupt(bin_dir, guest_dir, check):
     """Single bytes of packs flipped: reads give the right bytes or EIO, fsck names the pack and the snapshot."""
-    vm = d.Daemon(bin_dir, guest_dir)
-    try:
-        vm.up()
+    with d.running(check, bin_dir, guest_dir) as vm:
         source = f"{vm.top}/source"
         with open(source, "wb") as file:
             for page in range(2048):
@@ -301,11 +299,6 @@ def corrupt(bin_dir, guest_dir, check):
                 file.write(bytes([byte]))
             vm.up()
             check(d.sha256(vm.image(taken["id"], "disk0")) == d.sha256(source), "the byte put back, all is readable")
-    except Exception as error:
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-2000:])
-    finally:
-        vm.finish(check)
 
 
 def main():

@@ -214,9 +214,7 @@ def dedup(vm, check):
 
 def main():
     check = d.Checks()
-    vm = d.Daemon(*d.arguments())
-    try:
-        vm.up()
+    with d.running(check, *d.arguments()) as vm:
         vm.import_guest()
         # First of all, so that no other snapshot has the kernel's pages in the store yet.
         dedup(vm, check)
@@ -228,11 +226,6 @@ def main():
         on_mount = cmp_memory(vm, check, "grand", "kept")
         cmp_memory(vm, check, "grand", "kept-2")
         restart(vm, check, on_mount)
-    except Exception as error:  # a failed step ends the test, but never leaves a VM behind
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-3000:])
-    finally:
-        vm.finish(check)
     return check.end()
 
 

@@ -162,9 +162,7 @@ def setting(dirs, check):
 
 def main():
     dirs, check = d.arguments(), d.Checks()
-    vm = d.Daemon(*dirs, {"RAMET_POOL": str(SPARES)})
-    try:
-        vm.up()
+    with d.running(check, *dirs, {"RAMET_POOL": str(SPARES)}) as vm:
         vm.import_guest()
         children = exhausted(vm, check)
         nested(vm, check, children[0])
@@ -174,11 +172,6 @@ def main():
         other_shape(vm, check)
         ends(vm, check)
         setting(dirs, check)
-    except Exception as error:  # a failed step ends the test, but never leaves a VM behind
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-3000:])
-    finally:
-        vm.finish(check)
     return check.end()
 
 

@@ -182,9 +182,7 @@ def crash(vm, check, counts):
 
 def main():
     dirs, check = d.arguments(), d.Checks()
-    vm = d.Daemon(*dirs)
-    try:
-        vm.up()
+    with d.running(check, *dirs) as vm:
         vm.import_guest()
         vm.boot("web")
         d.start_counter(vm, "web")
@@ -194,11 +192,6 @@ def main():
         refused(vm, check)
         stands_on(vm, check)
         crash(vm, check, counts)
-    except Exception as error:  # a failed step ends the test, but never leaves a VM behind
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-3000:])
-    finally:
-        vm.finish(check)
     return check.end()
 
 

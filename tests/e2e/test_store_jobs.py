@@ -244,19 +244,12 @@ def automatic_end(quiet, check):
 def main():
     dirs, check = d.arguments(), d.Checks()
     quiet = automatic_start(*dirs, check)
-    vm = d.Daemon(*dirs, {"RAMET_RECOMPRESS": "off"})
-    try:
-        vm.up()
+    with d.running(check, *dirs, {"RAMET_RECOMPRESS": "off"}) as vm:
         debian = vm.import_guest()
         for part in (scrubs, lambda *a: rot(*a, debian), header, recompression, parents, rebuild):
             part(vm, check)
         automatic_end(quiet, check)
-    except Exception as error:
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-2000:])
-    finally:
-        quiet.finish(check)
-        vm.finish(check)
+    quiet.finish(check)
     return check.end()
 
 

@@ -95,9 +95,7 @@ def ends(vm, check):
 def main():
     bin_dir, guest_dir = d.arguments()
     check = d.Checks()
-    vm = d.Daemon(bin_dir, guest_dir)
-    try:
-        vm.up()
+    with d.running(check, bin_dir, guest_dir) as vm:
         vm.import_guest()
         vm.boot("boot")
         d.start_counter(vm, "boot")
@@ -105,11 +103,6 @@ def main():
         vm.delete("/v1/sandboxes/boot")
         prefetches(vm, check, records(vm, check))
         ends(vm, check)
-    except Exception as error:
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-2000:])
-    finally:
-        vm.finish(check)
     return check.end()
 
 
