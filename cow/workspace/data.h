@@ -41,4 +41,7 @@ void ramet_wdata_share(struct ramet_workspace *workspace, const ramet_wref *refs
  * once that is durable. Also for new pages whose change failed. */
 void ramet_wdata_release(struct ramet_workspace *workspace, const ramet_wref *refs, size_t count);
 
+/* What the reference means now: the chunk that a page of an earlier epoch has become, if it has. */
+ramet_wref ramet_wdata_resolve(struct ramet_workspace *workspace, ramet_wref ref);
+
 #endif

@@ -36,12 +36,12 @@ struct ramet_workspace_info {
     uint64_t serial; /* never reused; another one after a rollback, so that file handles of before are stale */
     char id[RAMET_CATALOG_ID_SIZE];
     char name[RAMET_CATALOG_NAME_SIZE];
-    char parent[RAMET_CATALOG_ID_SIZE]; /* workspace it was forked from, or "" */
+    char parent[RAMET_CATALOG_ID_SIZE];  /* workspace it was forked from, or "" */
     char sandbox[RAMET_CATALOG_ID_SIZE]; /* sandbox it is attached to, or "" */
     int64_t created_ms;
-    uint64_t used_bytes, inodes;         /* as its user sees them, shared or not */
-    uint64_t quota_bytes, quota_inodes;  /* 0: none */
-    uint32_t uid, gid;                   /* of its root directory when it was made */
+    uint64_t used_bytes, inodes;        /* as its user sees them, shared or not */
+    uint64_t quota_bytes, quota_inodes; /* 0: none */
+    uint32_t uid, gid;                  /* of its root directory when it was made */
 };
 
 /* An empty tree whose root directory belongs to uid:gid, mode 0755. Names as of branches; EXISTS. */

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the sources of workspaces share.
+ *
+ * Locks, in the order they may be taken:
+ *   maintenance   one checkpoint, collection or trimming at a time
+ *   gate          (read) held with every workspace's lock; (write) alone, for moments:
+ *                 freezing all heads at one instant, forking several, and touching nodes
+ *                 that readers look at
+ *   lock          of a workspace: (read) to read its tree and pages, (write) to change them
+ *   names         the set's list of workspaces
+ *   commit        writing the journal
+ *   an epoch's slots; queue: records that wait to be written
+ *
+ * A lock is held across the reading of pages and nodes, never while anything is made
+ * durable. No thread takes two workspaces' locks: what looks at two trees shares one with
+ * a head of its own first (ramet_workspace_fork, or a state).
+ */
+#ifndef RAMET_WORKSPACE_PRIVATE_H
+#define RAMET_WORKSPACE_PRIVATE_H
+
+#include "base/codec.h"
+#include "change.h"
+#include "data.h"
+#include "files_state.h"
+#include "journal.h"
+#include "tree_private.h"
+#include "workspace.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct ramet_wepoch;
+
+/* A head: a workspace, or one state of its history. */
+struct ramet_workspace {
+    _Atomic unsigned refs;
+    struct ramet_workspaces *set;
+    uint64_t serial;
+    int64_t created_ms;
+    char id[RAMET_CATALOG_ID_SIZE]; /* of a state: its workspace's */
+    bool is_state;                  /* read-only */
+    uint32_t uid, gid;
+
+    pthread_rwlock_t lock; /* guards the next ones */
+    struct ramet_wtree tree;
+    uint64_t owner; /* of staged pages that only this head sees; another one after each fork. Never reused */
+    bool removed;
+    bool announced; /* the journal knows it */
+    struct ramet_wfiles files;
+
+    /* names lock */
+    char name[RAMET_CATALOG_NAME_SIZE];
+    char parent[RAMET_CATALOG_ID_SIZE], sandbox[RAMET_CATALOG_ID_SIZE];
+    uint64_t quota_bytes, quota_inodes;
+    bool stale; /* its record in the store is not the current one: gate and lock, or gate for writing */
+};
+
+struct ramet_wchange;
+
+struct ramet_workspaces {
+    struct ramet_catalog *catalog;
+    struct ramet_store *store;
+    char *dir; /* owned; STORE/workspaces */
+    _Atomic uint64_t next_owner, next_ino;
+
+    pthread_mutex_t maintenance;
+    pthread_rwlock_t gate;
+    struct ramet_wepoch *epoch; /* gate; the current one, and through `older` those it follows */
+
+    pthread_mutex_t names;                    /* guards the next ones */
+    struct ramet_workspace **heads, **states; /* owned; workspaces in name order, states by serial; each a reference */
+    size_t head_count, head_capacity, state_count, state_capacity;
+    struct ramet_u64map serials; /* serial -> either */
+
+    pthread_mutex_t queue; /* guards the next one, and what waits in the epochs' journals */
+    uint64_t next_sequence;
+
+    pthread_mutex_t spare_lock;
+    struct ramet_wchange *spare; /* idle changes, kept for their memory */
+};
+
+/*
+ * Exclusively; NOT_FOUND when it was removed, READ_ONLY of a state, and what ended writing if something did. Waits when
+ * much is not durable yet.
+ */
+int ramet_workspace_lock(struct ramet_workspace *workspace, struct ramet_error *err);
+/* Shared; NOT_FOUND when it was removed. */
+int ramet_workspace_lock_shared(struct ramet_workspace *workspace, struct ramet_error *err);
+void ramet_workspace_unlock(struct ramet_workspace *workspace);
+/* The tree; the lock is held. */
+static inline struct ramet_wtree *ramet_workspace_tree(struct ramet_workspace *workspace) { return &workspace->tree; }
+/* A fresh inode number, above RAMET_WORKSPACE_ROOT; NO_SPACE when there are none. */
+int ramet_workspace_next_ino(struct ramet_workspace *workspace, uint64_t *ret, struct ramet_error *err);
+
+/* Hands a record over to the journal, in order; it becomes durable with the next group commit. */
+void ramet_wset_queue(struct ramet_workspaces *set, struct ramet_wjrecord *record);
+
+/* --- heads --- */
+
+/* A head that nobody knows yet, with one reference, an empty tree, a serial and an id. */
+int ramet_whead_new(struct ramet_workspaces *set, struct ramet_workspace **ret, struct ramet_error *err);
+/* Makes it known by name and serial; the set takes a reference of its own. EXISTS. Under names. */
+int ramet_whead_link(struct ramet_workspace *workspace, struct ramet_error *err);
+/* Under names; gives its reference back when the set had one. */
+void ramet_whead_unlink(struct ramet_workspace *workspace);
+/* By name; borrowed or NULL. Under names. */
+struct ramet_workspace *ramet_whead_named(struct ramet_workspaces *set, const char *name);
+/* What a head is, but for its tree, as bytes of a record. Under names. */
+void ramet_whead_encode(const struct ramet_workspace *workspace, struct ramet_buf *buf);
+/* The item of a head in a record. `from`: the serial of the head whose tree it takes; 0: none; its own: it stays. Under
+ * names. */
+int ramet_whead_note(struct ramet_workspace *workspace, uint64_t from, struct ramet_wjrecord **record,
+                     struct ramet_error *err);
+int ramet_whead_note_drop(uint64_t serial, struct ramet_wjrecord **record, struct ramet_error *err);
+/* The first item of a head that takes its tree from nowhere. Takes names. */
+int ramet_whead_announce(struct ramet_workspace *workspace, struct ramet_wjrecord **record, struct ramet_error *err);
+
+#endif
