@@ -23,10 +23,11 @@ struct ramet_workspace;
 struct ramet_wfiles {
     uint64_t used_bytes, inodes;       /* the workspace's lock */
     uint8_t hash_key[RAMET_WHASH_KEY]; /* constant; the same in all forks */
-    bool leftovers;                    /* the workspace's lock: orphans of a crash or of the head it was forked from */
-    pthread_mutex_t lock;              /* guards the two maps; taken inside the workspace's */
-    struct ramet_u64map uses;          /* inode -> uses */
-    struct ramet_u64map orphans;       /* inodes without a name that are in use */
+    bool open;
+    _Atomic bool leftovers;      /* orphans of a crash, of the head it was forked from, or large ones */
+    pthread_mutex_t lock;        /* guards the two maps; taken inside the workspace's */
+    struct ramet_u64map uses;    /* inode -> uses */
+    struct ramet_u64map orphans; /* inodes without a name that are in use */
 };
 
 /* Fills an empty tree: the root directory of uid:gid, mode 0755. The lock is held exclusively. */

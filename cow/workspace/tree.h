@@ -26,6 +26,7 @@ enum ramet_wtype {
     RAMET_WTYPE_BLOCKS = 4, /* sub: number of the group of 64 pages (8 bytes, big-endian) */
     RAMET_WTYPE_ORPHAN = 5, /* of inode 0; sub: the number of an inode that is open but has no name */
     RAMET_WTYPE_INFO = 6,   /* of inode 0: what the whole workspace counts */
+    RAMET_WTYPE_NAME = 7,   /* sub: a directory's number, a name's cookie (8 bytes each, big-endian): a further name */
 };
 
 struct ramet_wkey {
