@@ -55,7 +55,7 @@ int ramet_wfile_lookup(struct ramet_workspace *workspace, uint64_t dir, const ch
                        struct ramet_error *err)
 {
     struct ramet_winode inode;
-    uint64_t ino;
+    uint64_t ino = 0;
     int r = ramet_wread_begin(workspace, err);
     if (r < 0)
         return r;

@@ -80,7 +80,8 @@ int ramet_wfile_tmpfile(struct ramet_workspace *workspace, uint64_t dir, uint32_
 void ramet_wfile_use(struct ramet_workspace *workspace, uint64_t ino);
 void ramet_wfile_unuse(struct ramet_workspace *workspace, uint64_t ino, uint64_t count);
 
-/* The entries after `cookie` (0: from the start), "." and ".." not among them; `emit` returns false when it is full. */
+/* The entries after `cookie` (0: from the start), "." and ".." not among them; `emit` returns false when it is full. It
+ * is called with the workspace's lock held and must not call the workspace. */
 struct ramet_wentry {
     const char *name;
     uint64_t ino, cookie; /* cookie: stable, also across changes and forks; above 0, below 2^63 */

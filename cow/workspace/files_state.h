@@ -30,7 +30,7 @@ struct ramet_wfiles {
     struct ramet_u64map orphans; /* inodes without a name that are in use */
 };
 
-/* Fills an empty tree: the root directory of uid:gid, mode 0755. The lock is held exclusively. */
+/* Fills an empty tree, and opens it: the root directory of uid:gid, mode 0755. The lock is held exclusively. */
 int ramet_wfiles_make(struct ramet_workspace *workspace, uint32_t uid, uint32_t gid, struct ramet_error *err);
 /*
  * A head came into being over a tree that holds something (made, forked, recovered, a state, after a rollback): reads

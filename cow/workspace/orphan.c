@@ -247,7 +247,8 @@ int ramet_wfiles_make(struct ramet_workspace *workspace, uint32_t uid, uint32_t 
     ramet_wchange_put(change, &key, bytes, ramet_winfo_encode(&info, bytes));
     ramet_wkey_inode(&key, RAMET_WORKSPACE_ROOT);
     ramet_wchange_put(change, &key, bytes, ramet_winode_encode(&root, bytes));
-    return ramet_wchange_apply(change, err);
+    r = ramet_wchange_apply(change, err);
+    return r < 0 ? r : ramet_wfiles_open(workspace, err);
 }
 
 int ramet_wfiles_open(struct ramet_workspace *workspace, struct ramet_error *err)
