@@ -40,6 +40,7 @@ struct ramet_workspace {
     int64_t created_ms;
     char id[RAMET_CATALOG_ID_SIZE]; /* of a state: its workspace's */
     bool is_state;                  /* read-only */
+    bool is_view;                   /* a state without name, record and journal, listed among the states (view.h) */
     uint32_t uid, gid;
 
     pthread_rwlock_t lock; /* guards the next ones */
