@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the gate has to know of each operation an agent can be given: which objects a
- * call names and where, whether it changes anything, what it shows and what it makes.
+ * call names and where, and what of the answer it may see.
  * An operation that is not in this list is an admin's: whoever adds a route for agents
  * adds its line in access.c, and whoever forgets has closed it, not opened it.
  */
@@ -21,12 +21,13 @@ struct ramet_access_ref {
     enum ramet_object_kind kind;
     bool or_snapshot;     /* a sandbox, else a snapshot */
     bool may_be_new;      /* a name that is given: when it is taken, then only by what the caller may do this to */
+    bool is_name;         /* the operation is about the name, not about what it names now */
     const char *fallback; /* what is meant when the body has none; NULL: nothing */
 };
 
 struct ramet_access {
     const char *operation;
-    bool changes; /* told in the audit before it begins, and how it ended afterwards */
+    bool everyone; /* whom the policy knows at all */
     struct ramet_access_ref refs[RAMET_ACCESS_REFS];
     /* What of the answer the caller may see: objects in this member, by the operation that shows one of them. */
     const char *list, *show;

@@ -4,7 +4,7 @@
  * order of the queue, so it only chains, writes and syncs what waits, a group at a
  * time, and then publishes the head.
  *
- * Locking: `lock` guards the queue, `added`, `synced`, `head` and `stopping`. The
+ * Locking: `lock` guards the queue, `added`, `synced`, `head` and the flags. The
  * files and `tail` belong to the writer. No lock is held across I/O.
  *
  * A write or sync that fails is undone (the file is cut back to what was synced, since
@@ -55,6 +55,7 @@ struct ramet_audit {
     uint64_t added, synced; /* numbers of the last line queued and synced */
     struct ramet_audit_point head;
     bool stopping, gave_up;
+    bool stuck; /* the last try to write failed */
     /* the writer's */
     int fd, head_fd;
     unsigned number;               /* of the file */
@@ -194,7 +195,7 @@ int ramet_audit_add(struct ramet_audit *audit, const struct ramet_audit_line *li
     if (!item)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a line of the audit");
     pthread_mutex_lock(&audit->lock);
-    while (audit->waiting >= audit->queue_max && !audit->gave_up)
+    while ((audit->waiting >= audit->queue_max || audit->stuck) && !audit->gave_up)
         pthread_cond_wait(&audit->less, &audit->lock);
     if (audit->gave_up) {
         pthread_mutex_unlock(&audit->lock);
@@ -207,6 +208,14 @@ int ramet_audit_add(struct ramet_audit *audit, const struct ramet_audit_line *li
     pthread_mutex_unlock(&audit->lock);
     if (rc == 0 && ret_seq)
         *ret_seq = seq;
+    return rc;
+}
+
+int ramet_audit_wait(struct ramet_audit *audit, uint64_t seq, struct ramet_error *err)
+{
+    pthread_mutex_lock(&audit->lock);
+    int rc = wait_synced(audit, seq, err);
+    pthread_mutex_unlock(&audit->lock);
     return rc;
 }
 
@@ -306,6 +315,7 @@ static bool write_until_done(struct ramet_audit *audit, const struct item *items
         if (tries % 50 == 0)
             ramet_log(RAMET_LOG_ERROR, "audit: %s; calls wait until it can be written", err.msg);
         pthread_mutex_lock(&audit->lock);
+        audit->stuck = true;
         stop_tries += audit->stopping;
         pthread_mutex_unlock(&audit->lock);
         if (stop_tries > STOP_TRIES)
@@ -334,6 +344,7 @@ static void *writer(void *arg)
         pthread_mutex_lock(&audit->lock);
         audit->waiting -= count; /* only now: what is being written counts against the limit too */
         audit->gave_up = !written;
+        audit->stuck = false;
         if (written) {
             audit->synced = audit->tail.seq;
             audit->head = audit->tail;

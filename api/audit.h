@@ -62,13 +62,15 @@ struct ramet_audit_line {
 
 /*
  * Adds a line. `durable`: returns once it is synced, else once it is queued, which
- * waits too while the queue is full. *ret_seq (may be NULL) is its number. The only
+ * waits too while the queue is full or the disk refuses what is in it. *ret_seq (may be NULL) is its number. The only
  * failures are RAMET_NO_MEMORY and, while the daemon stops, RAMET_UNAVAILABLE: the
  * caller must then not do what it wanted to.
  */
 int ramet_audit_add(struct ramet_audit *audit, const struct ramet_audit_line *line, bool durable, uint64_t *ret_seq,
                     struct ramet_error *err);
 
+/* Waits until the line of that number is synced. UNAVAILABLE as above. */
+int ramet_audit_wait(struct ramet_audit *audit, uint64_t seq, struct ramet_error *err);
 /* Waits until all lines added so far are synced. */
 int ramet_audit_flush(struct ramet_audit *audit, struct ramet_error *err);
 

@@ -23,6 +23,7 @@
 
 struct ramet_client {
     char socket[PATH_MAX];
+    char *authorization, *act; /* headers of every call, or NULL */
     pthread_mutex_t lock;
     CURL *idle[IDLE_MAX];
     size_t idle_count;
@@ -32,6 +33,18 @@ struct ramet_client {
 
 static void init_curl(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
 
+/* The variable's value behind the header's name; NULL when it is not set. A value of several lines is refused unseen.
+ */
+static int header_from_env(const char *variable, const char *name, char **ret, struct ramet_error *err)
+{
+    const char *value = getenv(variable);
+    if (!value || !*value)
+        return 0;
+    if (value[strcspn(value, "\r\n")])
+        return ramet_error_set(err, RAMET_INVALID, "%s is more than one line", variable);
+    return asprintf(ret, "%s%s", name, value) < 0 ? ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a client") : 0;
+}
+
 int ramet_client_new(const char *socket_path, struct ramet_client **ret, struct ramet_error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -39,12 +52,16 @@ int ramet_client_new(const char *socket_path, struct ramet_client **ret, struct 
     struct ramet_client *client = calloc(1, sizeof *client);
     if (!client)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a client");
+    pthread_mutex_init(&client->lock, NULL);
     int rc = ramet_paths_socket(socket_path, client->socket, err);
+    if (rc == 0)
+        rc = header_from_env("RAMET_TOKEN", "Authorization: Bearer ", &client->authorization, err);
+    if (rc == 0)
+        rc = header_from_env("RAMET_ACT", "Ramet-Act: ", &client->act, err);
     if (rc < 0) {
-        free(client);
+        ramet_client_free(client);
         return rc;
     }
-    pthread_mutex_init(&client->lock, NULL);
     *ret = client;
     return 0;
 }
@@ -56,6 +73,8 @@ void ramet_client_free(struct ramet_client *client)
     for (size_t i = 0; i < client->idle_count; i++)
         curl_easy_cleanup(client->idle[i]);
     pthread_mutex_destroy(&client->lock);
+    free(client->authorization);
+    free(client->act);
     free(client);
 }
 
@@ -148,15 +167,32 @@ static void prepare(const struct ramet_client *client, CURL *handle, const char 
     curl_easy_setopt(handle, CURLOPT_WRITEDATA, answer);
 }
 
+/* NULL: no memory. */
+static struct curl_slist *call_headers(const struct ramet_client *client, const char *body)
+{
+    const char *const lines[] = {body ? "Content-Type: application/json" : NULL, client->authorization, client->act,
+                                 "User-Agent: ramet/" RAMET_VERSION};
+    struct curl_slist *headers = NULL;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        struct curl_slist *longer = lines[i] ? curl_slist_append(headers, lines[i]) : headers;
+        if (lines[i] && !longer) {
+            curl_slist_free_all(headers);
+            return NULL;
+        }
+        headers = longer;
+    }
+    return headers;
+}
+
 /* Performs the call, whatever its status is. */
 static int perform(struct ramet_client *client, CURL *handle, const char *body, int *ret_status,
                    struct ramet_error *err)
 {
-    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    struct curl_slist *headers = call_headers(client, body);
     if (!headers)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a call");
+    curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
     if (body) {
-        curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
         curl_easy_setopt(handle, CURLOPT_POSTFIELDS, body);
         curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(body));
     }

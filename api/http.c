@@ -31,6 +31,8 @@
 
 struct ramet_http {
     struct MHD_Daemon *daemon;
+    bool tcp;
+    ramet_http_admit *admit;
     ramet_http_handler *handler;
     void *context;
     pthread_mutex_t lock;
@@ -74,6 +76,8 @@ static enum MHD_Result send_response(struct MHD_Connection *connection, struct r
         MHD_add_response_header(answer, MHD_HTTP_HEADER_CONTENT_TYPE, response->content_type);
     if (*response->allow)
         MHD_add_response_header(answer, MHD_HTTP_HEADER_ALLOW, response->allow);
+    for (size_t i = 0; i < response->header_count; i++)
+        MHD_add_response_header(answer, response->headers[i].name, response->headers[i].value);
     enum MHD_Result result = MHD_queue_response(connection, (unsigned)response->status, answer);
     MHD_destroy_response(answer);
     return result;
@@ -114,20 +118,47 @@ static void leave(struct ramet_http *http)
     pthread_mutex_unlock(&http->lock);
 }
 
-static int read_peer(struct MHD_Connection *connection, struct ramet_http_request *request, struct ramet_error *err)
+/* Who is at the other end, as far as the kernel tells. */
+static int read_peer(struct MHD_Connection *connection, bool tcp, struct ramet_caller *ret, struct ramet_error *err)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct ucred peer;
     socklen_t size = sizeof peer;
+    *ret = (struct ramet_caller){.door = tcp ? RAMET_DOOR_TCP : RAMET_DOOR_SOCKET, .uid = -1};
+    if (tcp)
+        return 0;
     if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
         return ramet_error_set(err, RAMET_DENIED, "the caller of this request cannot be identified");
-    if (peer.uid != 0 && peer.uid != geteuid()) {
-        ramet_error_set(err, RAMET_DENIED, "user %u may not use this daemon", (unsigned)peer.uid);
+    ret->uid = peer.uid;
+    ret->pid = peer.pid;
+    return 0;
+}
+
+int ramet_http_admit_owner(void *context, struct ramet_http_request *request, struct ramet_http_response *response,
+                           struct ramet_error *err)
+{
+    (void)context, (void)response;
+    int64_t uid = request->caller.uid;
+    if (uid != 0 && uid != geteuid()) {
+        ramet_error_set(err, RAMET_DENIED, "user %" PRId64 " may not use this daemon", uid);
         return ramet_error_hint(err, "it serves root and user %u", (unsigned)geteuid());
     }
-    request->peer_uid = peer.uid;
-    request->peer_pid = peer.pid;
+    request->principal = (struct ramet_principal){
+        .name = "@owner", .door = request->caller.door, .uid = uid, .pid = request->caller.pid};
     return 0;
+}
+
+const char *ramet_http_header(const struct ramet_http_request *request, const char *name)
+{
+    return request->connection ? MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name) : NULL;
+}
+
+void ramet_http_add_header(struct ramet_http_response *response, const char *name, const char *value)
+{
+    if (response->header_count == RAMET_HTTP_HEADERS_MAX || strlen(value) >= sizeof response->headers[0].value)
+        return;
+    response->headers[response->header_count].name = name;
+    strcpy(response->headers[response->header_count++].value, value);
 }
 
 static enum MHD_Result add_param(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
@@ -155,6 +186,7 @@ static struct exchange *exchange_new(struct ramet_http *http, struct MHD_Connect
     x->request.path = path;
     x->request.content_type = type ? type : "";
     x->request.body = "";
+    x->request.connection = connection;
     MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, add_param, x);
     return x;
 }
@@ -170,12 +202,20 @@ static enum MHD_Result begin(struct ramet_http *http, struct MHD_Connection *con
                              const char *path, void **req_cls)
 {
     struct ramet_error error = {0};
+    struct ramet_http_response response = {0};
     struct exchange *x = exchange_new(http, connection, method, path);
     if (!x)
         return MHD_NO;
     *req_cls = x; /* on_completed frees it */
-    if (read_peer(connection, &x->request, &error) < 0)
-        return refuse(connection, &error);
+    int rc = read_peer(connection, http->tcp, &x->request.caller, &error);
+    x->request.caller.authorization = ramet_http_header(&x->request, "Authorization");
+    x->request.caller.act = ramet_http_header(&x->request, "Ramet-Act");
+    if (rc == 0)
+        rc = http->admit(http->context, &x->request, &response, &error);
+    if (rc < 0) {
+        ramet_http_answer_error(&response, response.status, &error);
+        return send_response(connection, &response);
+    }
     return announced(connection) > DISCARD_MAX ? refuse_body(connection) : MHD_YES;
 }
 
@@ -215,8 +255,8 @@ static enum MHD_Result handle(struct exchange *x, struct MHD_Connection *connect
     /* Our own work is not the client's silence. */
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
     x->http->handler(x->http->context, &x->request, &response);
-    ramet_debug("http: %s %s by user %u, process %d: %d", x->request.method, x->request.path,
-                (unsigned)x->request.peer_uid, (int)x->request.peer_pid, response.status);
+    ramet_debug("http: %s %s by %s, user %" PRId64 ", process %d: %d", x->request.method, x->request.path,
+                x->request.principal.name, x->request.caller.uid, (int)x->request.caller.pid, response.status);
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, SILENCE_MAX_S);
     return send_response(connection, &response);
 }
@@ -273,11 +313,19 @@ static int init_locks(struct ramet_http *http)
 int ramet_http_start(struct ramet_http_socket *sock, ramet_http_handler *handler, void *context,
                      struct ramet_http **ret, struct ramet_error *err)
 {
+    return ramet_http_start_for(sock, ramet_http_admit_owner, handler, context, ret, err);
+}
+
+int ramet_http_start_for(struct ramet_http_socket *sock, ramet_http_admit *admit, ramet_http_handler *handler,
+                         void *context, struct ramet_http **ret, struct ramet_error *err)
+{
     struct ramet_http *http = calloc(1, sizeof *http);
     if (!http || init_locks(http) != 0) {
         free(http);
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for an HTTP server");
     }
+    http->tcp = ramet_http_socket_is_tcp(sock);
+    http->admit = admit;
     http->handler = handler;
     http->context = context;
     unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_ITC | MHD_USE_ERROR_LOG;

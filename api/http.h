@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An HTTP/1.1 server on a Unix socket. http.c is the only file that knows
- * libmicrohttpd; a handler sees plain structs.
+ * An HTTP/1.1 server on a Unix socket or a TCP port. http.c is the only file that
+ * knows libmicrohttpd; a handler sees plain structs.
  *
  * Each connection has its own thread, so a request that takes minutes (exec, fork,
- * import) never delays another. Only root and the daemon's own user are served.
+ * import) never delays another. Who is served is asked before a body is read; unless
+ * somebody else is asked, that is root and the daemon's own user.
  * Limits: a body of RAMET_HTTP_BODY_MAX bytes, request line and headers of 32 KiB
  * together, RAMET_HTTP_QUERY_MAX query parameters, RAMET_HTTP_CONNECTIONS_MAX
  * connections, two minutes of silence from a client between or within requests
@@ -17,6 +18,7 @@
 #define RAMET_API_HTTP_H
 
 #include "base/error.h"
+#include "principal.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -37,9 +39,15 @@ struct ramet_http_request {
         const char *name, *value; /* decoded; value "" when absent */
     } query[RAMET_HTTP_QUERY_MAX];
     size_t query_count;
-    uid_t peer_uid; /* from SO_PEERCRED */
-    pid_t peer_pid;
+    struct ramet_caller caller;       /* uid and pid from SO_PEERCRED */
+    struct ramet_principal principal; /* who that is, once admitted */
+    void *connection;                 /* for ramet_http_header; NULL where no connection is behind the request */
 };
+
+/* The value of a header, whatever its case; NULL when it was not sent. */
+const char *ramet_http_header(const struct ramet_http_request *request, const char *name);
+
+#define RAMET_HTTP_HEADERS_MAX 4
 
 /* Zeroed before the handler fills it. */
 struct ramet_http_response {
@@ -48,10 +56,26 @@ struct ramet_http_response {
     char *body;               /* malloc'ed, taken over; NULL with body_size 0 is an empty body */
     size_t body_size;
     char allow[64]; /* value of an Allow header, or "" */
+    struct {
+        const char *name; /* static */
+        char value[160];
+    } headers[RAMET_HTTP_HEADERS_MAX]; /* further ones */
+    size_t header_count;
 };
+
+/* Adds a header; one too many, or one that is too long, is a mistake of ours and left out. */
+void ramet_http_add_header(struct ramet_http_response *response, const char *name, const char *value);
 
 typedef void ramet_http_handler(void *context, const struct ramet_http_request *request,
                                 struct ramet_http_response *response);
+
+/*
+ * Fills request->principal, or refuses before the body is read: returns an error, with
+ * response->status 0 for the one the error has, and headers as needed.
+ */
+typedef int ramet_http_admit(void *context, struct ramet_http_request *request, struct ramet_http_response *response,
+                             struct ramet_error *err);
+ramet_http_admit ramet_http_admit_owner; /* root and the daemon's own user, as admins; ignores its context */
 
 /* Answers with the error as JSON; `status` 0 takes it from the error's code. */
 void ramet_http_answer_error(struct ramet_http_response *response, int status, const struct ramet_error *error);
@@ -63,12 +87,20 @@ void ramet_http_answer_error(struct ramet_http_response *response, int status, c
  */
 struct ramet_http_socket;
 int ramet_http_listen(const char *path, struct ramet_http_socket **ret, struct ramet_error *err);
-void ramet_http_socket_free(struct ramet_http_socket *socket); /* removes the files; NULL is a no-op */
+/* Lets every user connect: for a policy that knows more than root and ours. Who is served is still asked. */
+int ramet_http_socket_open_to_all(struct ramet_http_socket *socket, struct ramet_error *err);
+/* A TCP socket: "PORT" is on 127.0.0.1, else "HOST:PORT", "[::1]:PORT"; port 0 takes a free one. */
+int ramet_http_listen_tcp(const char *where, struct ramet_http_socket **ret, struct ramet_error *err);
+unsigned ramet_http_socket_port(const struct ramet_http_socket *socket); /* 0 for a Unix socket */
+void ramet_http_socket_free(struct ramet_http_socket *socket);           /* removes the files; NULL is a no-op */
 
 /* Serves requests from a socket, which must outlive the server. */
 struct ramet_http;
 int ramet_http_start(struct ramet_http_socket *socket, ramet_http_handler *handler, void *context,
                      struct ramet_http **ret, struct ramet_error *err);
+/* The same; `admit` is asked with the same context. */
+int ramet_http_start_for(struct ramet_http_socket *socket, ramet_http_admit *admit, ramet_http_handler *handler,
+                         void *context, struct ramet_http **ret, struct ramet_error *err);
 
 /*
  * Stops taking connections, answers new requests with 503 and waits up to timeout_ms

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The listening Unix socket: who may have it, and what becomes of a dead daemon's.
+ * The listening sockets. For the Unix one: who may have it, and what becomes of a dead
+ * daemon's.
  *
  * PATH.lock is held with flock for as long as the socket is open. The kernel drops
  * it when a daemon dies however it dies, so of two daemons that start over the same
@@ -15,6 +16,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -27,9 +30,12 @@ struct ramet_http_socket {
     char lock_path[sizeof(((struct sockaddr_un *)0)->sun_path) + sizeof ".lock"];
     int fd;
     int lock_fd;
+    unsigned port; /* of a TCP socket, which has no path */
 };
 
 int ramet_http_socket_fd(const struct ramet_http_socket *sock) { return sock->fd; }
+bool ramet_http_socket_is_tcp(const struct ramet_http_socket *sock) { return sock->port != 0; }
+unsigned ramet_http_socket_port(const struct ramet_http_socket *sock) { return sock->port; }
 
 static int busy(const char *path, struct ramet_error *err)
 {
@@ -129,12 +135,92 @@ int ramet_http_listen(const char *path, struct ramet_http_socket **ret, struct r
     return 0;
 }
 
+int ramet_http_socket_open_to_all(struct ramet_http_socket *sock, struct ramet_error *err)
+{
+    return chmod(sock->path, 0666) == 0
+               ? 0
+               : ramet_error_os(err, errno, "cannot open the socket \"%s\" to all", sock->path);
+}
+
+/* ---- TCP ---- */
+
+/* Takes "HOST:PORT", "[HOST]:PORT" or "PORT" apart. */
+static int split_where(const char *where, char host[static 256], const char **ret_port, struct ramet_error *err)
+{
+    const char *colon = strrchr(where, ':');
+    const char *port = colon ? colon + 1 : where;
+    size_t size = colon ? (size_t)(colon - where) : 0;
+    bool bracketed = size > 1 && where[0] == '[' && where[size - 1] == ']';
+    snprintf(host, 256, "%.*s", (int)(size - 2 * bracketed), where + bracketed);
+    if (!colon)
+        strcpy(host, "127.0.0.1");
+    if (*host && size < 256 && *port && strspn(port, "0123456789") == strlen(port) && strlen(port) <= 5 &&
+        atoi(port) <= 65535) {
+        *ret_port = port;
+        return 0;
+    }
+    ramet_error_set(err, RAMET_INVALID, "\"%.100s\" is no place to listen on", where);
+    return ramet_error_hint(err, "give PORT, which is on 127.0.0.1, or HOST:PORT");
+}
+
+static int bind_tcp(const struct addrinfo *address, int *ret_fd)
+{
+    const int one = 1;
+    _autoclose_ int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        bind(fd, address->ai_addr, address->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0)
+        return errno;
+    *ret_fd = STEAL_FD(fd);
+    return 0;
+}
+
+static unsigned bound_port(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &size) != 0)
+        return 0;
+    return address.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&address)->sin6_port)
+                                         : ntohs(((struct sockaddr_in *)&address)->sin_port);
+}
+
+int ramet_http_listen_tcp(const char *where, struct ramet_http_socket **ret, struct ramet_error *err)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *addresses = NULL;
+    char host[256];
+    const char *port = NULL;
+    int rc = split_where(where, host, &port, err), os_errno;
+    if (rc < 0)
+        return rc;
+    if ((rc = getaddrinfo(host, port, &hints, &addresses)) != 0)
+        return ramet_error_set(err, RAMET_INVALID, "cannot listen on \"%.100s\": %s", where, gai_strerror(rc));
+    struct ramet_http_socket *sock = calloc(1, sizeof *sock);
+    if (!sock) {
+        freeaddrinfo(addresses);
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a socket");
+    }
+    sock->fd = sock->lock_fd = -1;
+    os_errno = bind_tcp(addresses, &sock->fd);
+    freeaddrinfo(addresses);
+    sock->port = sock->fd >= 0 ? bound_port(sock->fd) : 0;
+    if (!sock->port) {
+        ramet_http_socket_free(sock);
+        return ramet_error_os(err, os_errno, "cannot listen on \"%.100s\"", where);
+    }
+    *ret = sock;
+    return 0;
+}
+
+/* ---- the end ---- */
+
 void ramet_http_socket_free(struct ramet_http_socket *sock)
 {
     if (!sock)
         return;
     if (sock->fd >= 0) {
-        unlink(sock->path);
+        if (!sock->port)
+            unlink(sock->path);
         close(sock->fd);
     }
     if (sock->lock_fd >= 0) {

@@ -3,8 +3,11 @@
 #ifndef RAMET_API_HTTP_SOCKET_H
 #define RAMET_API_HTTP_SOCKET_H
 
+#include <stdbool.h>
+
 struct ramet_http_socket;
 
 int ramet_http_socket_fd(const struct ramet_http_socket *sock); /* borrowed */
+bool ramet_http_socket_is_tcp(const struct ramet_http_socket *sock);
 
 #endif

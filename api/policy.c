@@ -131,7 +131,10 @@ static bool entry_allows(const struct ramet_policy_entry *entry, const char *sel
         return verdict(ret, true, "\"%s\" is an admin", entry->name);
     if (is_tool_action(action) || (object && object->kind == RAMET_OBJECT_TOOL))
         return entry_allows_tool(entry, object, ret);
-    if (!ramet_access_find(action))
+    const struct ramet_access *access = ramet_access_find(action);
+    if (access && access->everyone)
+        return verdict(ret, true, "%.60s is for everyone", action);
+    if (!access)
         return verdict(ret, false, "%.60s is for admins only", action);
     for (size_t i = 0; i < entry->grant_count; i++) {
         if (!fits(&entry->grants[i].operations, action))
@@ -192,6 +195,14 @@ bool ramet_policy_admits_others(const struct ramet_policy *policy)
 {
     for (size_t i = 0; i < policy->count; i++)
         if (!policy->entries[i].implied)
+            return true;
+    return false;
+}
+
+bool ramet_policy_has_tokens(const struct ramet_policy *policy)
+{
+    for (size_t i = 0; i < policy->count; i++)
+        if (policy->entries[i].tokens.count)
             return true;
     return false;
 }

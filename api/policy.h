@@ -46,7 +46,8 @@ struct ramet_policy *ramet_policy_ref(struct ramet_policy *policy);
 void ramet_policy_unref(struct ramet_policy *policy); /* NULL is a no-op */
 void ramet_policy_cleanup(struct ramet_policy **policy);
 const char *ramet_policy_id(const struct ramet_policy *policy);     /* of its text's hash, or "default" */
-bool ramet_policy_admits_others(const struct ramet_policy *policy); /* uids besides root and the daemon's */
+bool ramet_policy_admits_others(const struct ramet_policy *policy); /* besides root and the daemon's user */
+bool ramet_policy_has_tokens(const struct ramet_policy *policy);
 
 /* ---- the question ---- */
 

@@ -154,10 +154,45 @@ static int answer_text(const struct ramet_route *route, const struct ramet_call 
     return 0;
 }
 
+/* The handler between the gate's two questions. `failure` is what is wrong with the request already, or 0. */
+static int pass(const struct ramet_router *router, const struct ramet_route *route, const struct ramet_call *call,
+                int failure, struct ramet_http_response *response, struct ramet_json **ret, struct ramet_error *err)
+{
+    const struct ramet_router_gate *gate = router->gate;
+    struct ramet_ticket ticket = {0};
+    struct ramet_error refused = {0};
+    int rc = gate ? gate->enter(gate->context, route, call, &ticket, &refused) : 0;
+    if (rc < 0) {
+        *err = refused;
+        response->status = 0;
+        return rc;
+    }
+    struct ramet_call judged = *call;
+    judged.param = *ticket.param ? ticket.param : call->param;
+    if (failure == 0)
+        failure = route->handler ? route->handler(&judged, ret, err) : answer_text(route, &judged, response, err);
+    rc = gate ? gate->leave(gate->context, route, &judged, &ticket, failure < 0 ? NULL : *ret, failure < 0 ? err : NULL,
+                            &refused)
+              : 0;
+    if (failure < 0 || rc == 0)
+        return failure;
+    *err = refused;
+    return rc;
+}
+
+/* The trace id of "00-TRACE-SPAN-FLAGS", as W3C Trace Context has it. */
+static const char *trace_id(const char *traceparent, char ret[static 33])
+{
+    *ret = '\0';
+    if (traceparent && strlen(traceparent) >= 55 && traceparent[2] == '-' && traceparent[35] == '-')
+        snprintf(ret, 33, "%.32s", traceparent + 3);
+    return strspn(ret, "0123456789abcdef") == 32 ? ret : NULL;
+}
+
 static int answer(const struct ramet_router *router, const struct ramet_http_request *request,
                   struct ramet_http_response *response, struct ramet_error *err)
 {
-    char param[PARAM_SIZE];
+    char param[PARAM_SIZE], trace[33];
     _cleanup_(ramet_json_cleanup) struct ramet_json *body = NULL;
     _cleanup_(ramet_json_cleanup) struct ramet_json *result = NULL;
     const struct ramet_route *route = find(router, request, param, response, err);
@@ -167,13 +202,16 @@ static int answer(const struct ramet_router *router, const struct ramet_http_req
     int rc = check_query(route, request, err);
     if (rc == 0)
         rc = read_body(route, request, response, &body, err);
-    if (rc < 0)
-        return rc;
-    struct ramet_call call = {.context = router->context, .param = param, .body = body, .request = request};
-    if (!route->handler)
-        return answer_text(route, &call, response, err);
-    rc = route->handler(&call, &result, err);
-    return rc < 0 ? rc : answer_json(route, result, response, err);
+    const struct ramet_origin origin = {.client = ramet_http_header(request, "User-Agent"),
+                                        .trace = trace_id(ramet_http_header(request, "traceparent"), trace)};
+    const struct ramet_call call = {.context = router->context,
+                                    .principal = &request->principal,
+                                    .origin = &origin,
+                                    .param = param,
+                                    .body = body,
+                                    .request = request};
+    rc = pass(router, route, &call, rc, response, &result, err);
+    return rc < 0 || !route->handler ? rc : answer_json(route, result, response, err);
 }
 
 void ramet_router_handle(void *router, const struct ramet_http_request *request, struct ramet_http_response *response)
@@ -181,6 +219,53 @@ void ramet_router_handle(void *router, const struct ramet_http_request *request,
     struct ramet_error err = {0};
     if (answer(router, request, response, &err) < 0)
         ramet_http_answer_error(response, response->status, &err);
+}
+
+int ramet_router_admit(void *router, struct ramet_http_request *request, struct ramet_http_response *response,
+                       struct ramet_error *err)
+{
+    const struct ramet_router_gate *gate = ((const struct ramet_router *)router)->gate;
+    return gate ? gate->admit(gate->context, request, response, err)
+                : ramet_http_admit_owner(NULL, request, response, err);
+}
+
+/* ---- calls from within ---- */
+
+const struct ramet_route *ramet_router_find(const struct ramet_router *router, const char *operation)
+{
+    for (size_t i = 0; i < router->count; i++)
+        if (strcmp(router->routes[i].operation, operation) == 0)
+            return &router->routes[i];
+    return NULL;
+}
+
+int ramet_router_call(const struct ramet_router *router, const struct ramet_inner_call *inner, struct ramet_json **ret,
+                      struct ramet_error *err)
+{
+    _cleanup_(ramet_json_cleanup) struct ramet_json *none = ramet_json_object();
+    _cleanup_(ramet_json_cleanup) struct ramet_json *result = NULL;
+    const struct ramet_route *route = ramet_router_find(router, inner->operation);
+    struct ramet_http_response response = {0};
+    if (!route || !route->handler)
+        return ramet_error_set(err, RAMET_INTERNAL, "no operation \"%s\"", inner->operation);
+    struct ramet_http_request request = {
+        .method = route->method, .path = route->path, .content_type = "", .body = "", .principal = *inner->principal};
+    for (size_t i = 0; i < 2 && inner->query[i].name; i++) {
+        request.query[request.query_count].name = inner->query[i].name;
+        request.query[request.query_count++].value = inner->query[i].value;
+    }
+    const struct ramet_call call = {.context = router->context,
+                                    .principal = inner->principal,
+                                    .origin = inner->origin,
+                                    .param = inner->param ? inner->param : "",
+                                    .body = !route->takes_body ? NULL
+                                            : inner->body      ? inner->body
+                                                               : none,
+                                    .request = &request};
+    int rc = pass(router, route, &call, 0, &response, &result, err);
+    if (rc == 0)
+        *ret = STEAL(result);
+    return rc;
 }
 
 void ramet_router_print(const struct ramet_router *router, FILE *out)

@@ -14,16 +14,26 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
+struct ramet_gate;
 struct ramet_json;
 struct ramet_service;
+
+/* What is told of a call in the audit besides who made it. NULL where nothing is known. */
+struct ramet_origin {
+    const char *client, *session, *trace;              /* what it calls itself; MCP session; trace id */
+    const char *method, *tool, *protocol, *request_id; /* of an MCP request */
+};
 
 /* What a handler gets, all borrowed for the length of its call. */
 struct ramet_call {
     void *context;
-    const char *param;             /* the path's {parameter}, decoded; "" when it has none */
-    const struct ramet_json *body; /* an object, {} when none was sent; NULL where the route takes none */
+    const struct ramet_principal *principal;
+    const struct ramet_origin *origin; /* NULL: nothing is known */
+    const char *param;                 /* the path's {parameter}, decoded; "" when it has none */
+    const struct ramet_json *body;     /* an object, {} when none was sent; NULL where the route takes none */
     const struct ramet_http_request *request;
 };
 
@@ -46,14 +56,55 @@ struct ramet_route {
     const char *text_type;    /* of either */
 };
 
+/* What the gate keeps of a call between its beginning and its end. */
+struct ramet_ticket {
+    uint64_t seq, begun_us;
+    bool told; /* its beginning is in the audit */
+    char arguments[65], object[160];
+    char param[64]; /* what stands for the call's param: the id of what it named when that was judged; "": it itself */
+};
+
+/*
+ * Who may call what, asked for every route (gate.h). `enter` lets a call through or
+ * returns the error; for one that was let through `leave` is called with its answer,
+ * of which it may take away what the caller may not see, or with its error.
+ */
+struct ramet_router_gate {
+    void *context;
+    ramet_http_admit *admit;
+    int (*enter)(void *context, const struct ramet_route *route, const struct ramet_call *call,
+                 struct ramet_ticket *ticket, struct ramet_error *err);
+    int (*leave)(void *context, const struct ramet_route *route, const struct ramet_call *call,
+                 const struct ramet_ticket *ticket, struct ramet_json *answer, const struct ramet_error *failure,
+                 struct ramet_error *err);
+};
+
 struct ramet_router {
     const struct ramet_route *routes;
     size_t count;
     void *context;
+    const struct ramet_router_gate *gate; /* NULL: root and the daemon's user, everything */
 };
 
-/* A ramet_http_handler; `router` is a struct ramet_router. */
+/* A ramet_http_admit and a ramet_http_handler; `router` is a struct ramet_router. */
+int ramet_router_admit(void *router, struct ramet_http_request *request, struct ramet_http_response *response,
+                       struct ramet_error *err);
 void ramet_router_handle(void *router, const struct ramet_http_request *request, struct ramet_http_response *response);
+
+/* A call that does not come as a request of its own: through the same gate to the same handler. */
+struct ramet_inner_call {
+    const char *operation;
+    const struct ramet_principal *principal;
+    const struct ramet_origin *origin;
+    const char *param;             /* NULL: none */
+    const struct ramet_json *body; /* NULL: none */
+    struct {
+        const char *name, *value;
+    } query[2]; /* NULL names: none */
+};
+int ramet_router_call(const struct ramet_router *router, const struct ramet_inner_call *inner, struct ramet_json **ret,
+                      struct ramet_error *err);
+const struct ramet_route *ramet_router_find(const struct ramet_router *router, const char *operation); /* or NULL */
 
 /* One line a route: METHOD PATH operationId. */
 void ramet_router_print(const struct ramet_router *router, FILE *out);
@@ -66,6 +117,7 @@ int ramet_call_query(const struct ramet_call *call, const char *name, const char
 /* Context of the daemon's routes. Strings are borrowed. */
 struct ramet_routes_context {
     struct ramet_service *service;
+    struct ramet_gate *gate;
     const char *store_dir, *mount_dir, *run_dir, *socket_path;
 };
 

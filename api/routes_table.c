@@ -4,6 +4,7 @@
  * it with what `rametd --routes` prints from here.
  */
 #include "routes_table.h"
+#include "gate.h"
 
 __asm__(".pushsection .rodata\n"
         ".global ramet_openapi_yaml\n"
@@ -15,6 +16,8 @@ __asm__(".pushsection .rodata\n"
         ".popsection\n");
 
 static const char *const diff_query[] = {"from", "to", NULL};
+static const char *const audit_query[] = {"after", "limit", NULL};
+static const char *const verify_query[] = {"from", NULL};
 
 /* clang-format off */
 #define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL, NULL}
@@ -64,10 +67,19 @@ static const struct ramet_route routes[] = {
     GET("/v1/store/recompress", "getRecompress", ramet_route_recompress),
     DELETE("/v1/store/recompress", "stopRecompress", ramet_route_recompress_stop),
 
+    GET("/v1/principal", "getPrincipal", ramet_route_principal),
+    GET("/v1/policy", "getPolicy", ramet_route_policy),
+    POST("/v1/policy/reload", "reloadPolicy", ramet_route_policy_reload),
+    GET_QUERY("/v1/audit", "getAudit", ramet_route_audit, audit_query),
+    GET_QUERY("/v1/audit/verify", "verifyAudit", ramet_route_audit_verify, verify_query),
+
     GET_TEXT("/openapi.yaml", "getOpenapi", ramet_openapi_yaml, "application/yaml"),
 };
 
 struct ramet_router ramet_routes(struct ramet_routes_context *context)
 {
-    return (struct ramet_router){.routes = routes, .count = sizeof routes / sizeof *routes, .context = context};
+    return (struct ramet_router){.routes = routes,
+                                 .count = sizeof routes / sizeof *routes,
+                                 .context = context,
+                                 .gate = context ? ramet_gate_for_router(context->gate) : NULL};
 }

@@ -24,6 +24,10 @@ ramet_route_handler ramet_route_status, ramet_route_store_stat, ramet_route_stor
 ramet_route_handler ramet_route_scrub_start, ramet_route_scrub, ramet_route_scrub_stop;
 ramet_route_handler ramet_route_recompress_start, ramet_route_recompress, ramet_route_recompress_stop;
 
+/* routes_access.c */
+ramet_route_handler ramet_route_principal, ramet_route_policy, ramet_route_policy_reload;
+ramet_route_handler ramet_route_audit, ramet_route_audit_verify;
+
 /* routes_table.c: openapi.yaml as text, embedded by the assembler. */
 extern const char ramet_openapi_yaml[];
 

@@ -272,6 +272,18 @@ int ramet_service_sandbox_get(struct ramet_service *service, const char *sandbox
 int ramet_service_sandboxes(struct ramet_service *service, struct ramet_sandbox_info **ret, size_t *ret_count,
                             struct ramet_error *err); /* oldest first */
 
+/* What a ref stands for, and all it is called; cheaper than asking for what it is. */
+#define RAMET_OBJECT_TAGS 64 /* of one snapshot; further ones are left out */
+struct ramet_object_names {
+    char id[RAMET_ID_SIZE];
+    char names[RAMET_OBJECT_TAGS][RAMET_NAME_SIZE]; /* a sandbox's name, a snapshot's tags */
+    size_t count;
+};
+int ramet_service_sandbox_names(struct ramet_service *service, const char *ref, struct ramet_object_names *ret,
+                                struct ramet_error *err);
+int ramet_service_snapshot_names(struct ramet_service *service, const char *ref, struct ramet_object_names *ret,
+                                 struct ramet_error *err);
+
 int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, struct ramet_snapshot_info *ret,
                                struct ramet_error *err);
 int ramet_service_snapshots(struct ramet_service *service, struct ramet_snapshot_info **ret, size_t *ret_count,

@@ -25,7 +25,7 @@
 
 extern char **environ;
 
-#define ARGS_MAX 16
+#define ARGS_MAX 24
 
 struct daemon_args {
     char program[PATH_MAX], ready_fd[16];
@@ -174,12 +174,14 @@ static int up(struct cli *cli, struct daemon_args *args, bool foreground)
 
 int cmd_up(struct cli *cli, int argc, char **argv)
 {
-    const char *store = NULL, *mount = NULL, *run = NULL, *log_level = NULL;
+    const char *store = NULL, *mount = NULL, *run = NULL, *log_level = NULL, *policy = NULL, *listen = NULL;
     bool foreground = false;
     const struct cli_option options[] = {
         {0, "store", "DIR", CLI_TEXT, &store, "snapshots and their data [$RAMET_STORE]"},
         {0, "mount", "DIR", CLI_TEXT, &mount, "mount point of images [$RAMET_MOUNT]"},
         {0, "run-dir", "DIR", CLI_TEXT, &run, "sockets and logs of VMs [$RAMET_RUN]"},
+        {0, "policy", "FILE", CLI_TEXT, &policy, "who may do what"},
+        {0, "listen", "PLACE", CLI_TEXT, &listen, "TCP too: PORT or HOST:PORT; needs tokens in the policy"},
         {0, "log-level", "L", CLI_TEXT, &log_level, "error, warn, info or debug [info]"},
         {0, "foreground", NULL, CLI_FLAG, &foreground, "become the daemon; log to stderr"},
         {0},
@@ -196,6 +198,8 @@ int cmd_up(struct cli *cli, int argc, char **argv)
     add_arg(&args, "--store", store);
     add_arg(&args, "--mount", mount);
     add_arg(&args, "--run-dir", run);
+    add_arg(&args, "--policy", policy);
+    add_arg(&args, "--listen", listen);
     add_arg(&args, "--log-level", log_level);
     return up(cli, &args, foreground);
 }

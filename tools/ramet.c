@@ -35,6 +35,8 @@ static const struct command {
     {"import", "", "make a snapshot from files", cmd_import},
     {"export", "SNAPSHOT IMAGE FILE", "write an image of a snapshot to a file", cmd_export},
     {"store", "stat|gc|fsck|scrub|recompress", "figures, garbage collection, verification", cmd_store},
+    {"audit", "ls|tail|verify", "who did what", cmd_audit},
+    {"policy", "show|reload|whoami", "who may do what", cmd_policy},
     {"version", "", "print the version", cmd_version},
     {"help", "[COMMAND]", "explain a command", cmd_help},
 };

@@ -10,12 +10,16 @@
  * their sandboxes are ended under them, then the service closes. A crash at any point
  * leaves files that the next start takes over.
  */
+#include "audit.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "gate.h"
 #include "http.h"
 #include "json.h"
 #include "paths.h"
+#include "policy.h"
+#include "policy_source.h"
 #include "routes.h"
 #include "service.h"
 #include "wire.h"
@@ -38,6 +42,8 @@ static const char help[] =
     "  --socket PATH     Unix socket of the API [$RAMET_SOCKET, /run/ramet/ramet.sock]\n"
     "  --mount DIR       mount point of images [$RAMET_MOUNT, mnt beside the socket]\n"
     "  --run-dir DIR     sockets and logs of VMs [$RAMET_RUN, vm beside the socket]\n"
+    "  --policy FILE     who may do what, as JSON; read again when it changes [root and its own user, everything]\n"
+    "  --listen PLACE    serve on TCP too: PORT, which is on 127.0.0.1, or HOST:PORT; needs bearer tokens\n"
     "  --log-level L     error, warn, info or debug [info]\n"
     "  --rebuild         make the store's index anew from its packs and exit; no daemon may run\n"
     "  --ready-fd N      write \"ready\" or the error to descriptor N once known\n"
@@ -49,21 +55,25 @@ static const char help[] =
     "RAMET_RECOMPRESS: zstd level of recompression in quiet times, or off [15].\n"
     "RAMET_WORKING_SET: on or off, reading ahead what a restored guest needs first [on].\n"
     "For a user other than root the places are below XDG_DATA_HOME and XDG_RUNTIME_DIR.\n"
-    "Serves root and its own user only. SIGTERM stops it and every sandbox.\n";
+    "Serves root, its own user and whom the policy names. SIGTERM stops it and every sandbox; SIGHUP reads the\n"
+    "policy anew where there is one, and stops it where there is none.\n";
 
 struct options {
     struct ramet_paths_given given;
     enum ramet_log_level log_level;
     int ready_fd;
-    const char *print; /* text to print instead of serving */
+    const char *policy, *listen; /* or NULL */
+    const char *print;           /* text to print instead of serving */
     bool routes, rebuild;
 };
 
 struct daemon {
     struct ramet_paths paths;
-    struct ramet_http_socket *socket;
+    struct ramet_http_socket *socket, *tcp_socket;
+    struct ramet_policy_source *policies;
     struct ramet_service *service;
-    struct ramet_http *http;
+    struct ramet_gate *gate;
+    struct ramet_http *http, *tcp_http;
     struct ramet_routes_context context;
     struct ramet_router router;
 };
@@ -87,6 +97,8 @@ static int parse_one(int option, const char *value, struct options *o, struct ra
     case 'S': o->given.socket = value; return 0;
     case 'm': o->given.mount = value; return 0;
     case 'r': o->given.run = value; return 0;
+    case 'p': o->policy = value; return 0;
+    case 't': o->listen = value; return 0;
     case 'f': return parse_ready_fd(value, &o->ready_fd, err);
     case 'R': o->routes = true; return 0;
     case 'b': o->rebuild = true; return 0;
@@ -108,6 +120,8 @@ static int parse(int argc, char **argv, struct options *o, struct ramet_error *e
         {"socket", required_argument, NULL, 'S'},
         {"mount", required_argument, NULL, 'm'},
         {"run-dir", required_argument, NULL, 'r'},
+        {"policy", required_argument, NULL, 'p'},
+        {"listen", required_argument, NULL, 't'},
         {"ready-fd", required_argument, NULL, 'f'},
         {"log-level", required_argument, NULL, 'l'},
         {"routes", no_argument, NULL, 'R'},
@@ -206,7 +220,32 @@ static int working_sets(bool *ret_off, struct ramet_error *err)
     return ramet_error_set(err, RAMET_INVALID, "RAMET_WORKING_SET: \"%.50s\" is neither on nor off", text);
 }
 
-static int start(struct daemon *d, struct ramet_error *err)
+/* What --listen needs: who could call there at all? */
+static int listen_tcp(struct daemon *d, const char *where, struct ramet_error *err)
+{
+    _cleanup_(ramet_policy_cleanup) struct ramet_policy *policy = ramet_policy_source_get(d->policies);
+    if (!ramet_policy_has_tokens(policy)) {
+        ramet_error_set(err, RAMET_INVALID, "--listen: no principal of the policy has a bearer token");
+        return ramet_error_hint(err, "give one \"token_sha256\" in the file of --policy");
+    }
+    return ramet_http_listen_tcp(where, &d->tcp_socket, err);
+}
+
+static int start_http(struct daemon *d, struct ramet_error *err)
+{
+    _cleanup_(ramet_policy_cleanup) struct ramet_policy *policy = ramet_policy_source_get(d->policies);
+    int rc = ramet_http_start_for(d->socket, ramet_router_admit, ramet_router_handle, &d->router, &d->http, err);
+    if (rc == 0 && ramet_policy_admits_others(policy))
+        rc = ramet_http_socket_open_to_all(d->socket, err);
+    if (rc == 0 && d->tcp_socket)
+        rc =
+            ramet_http_start_for(d->tcp_socket, ramet_router_admit, ramet_router_handle, &d->router, &d->tcp_http, err);
+    if (rc == 0 && d->tcp_socket)
+        ramet_info("listening on TCP port %u", ramet_http_socket_port(d->tcp_socket));
+    return rc;
+}
+
+static int start(struct daemon *d, const struct options *o, struct ramet_error *err)
 {
     struct ramet_service_config config = {
         .store_dir = d->paths.store, .mount_dir = d->paths.mount, .run_dir = d->paths.run};
@@ -218,42 +257,77 @@ static int start(struct daemon *d, struct ramet_error *err)
     if (rc == 0)
         rc = ramet_http_listen(d->paths.socket, &d->socket, err);
     if (rc == 0)
+        rc = ramet_policy_source_open(o->policy, &d->policies, err);
+    if (rc == 0 && o->listen)
+        rc = listen_tcp(d, o->listen, err);
+    if (rc == 0)
         rc = ramet_service_open(&config, &d->service, err);
+    if (rc == 0)
+        rc = ramet_gate_open(d->paths.store, d->policies, d->service, &d->gate, err);
     if (rc < 0)
         return rc;
     d->context = (struct ramet_routes_context){.service = d->service,
+                                               .gate = d->gate,
                                                .store_dir = d->paths.store,
                                                .mount_dir = d->paths.mount,
                                                .run_dir = d->paths.run,
                                                .socket_path = d->paths.socket};
     d->router = ramet_routes(&d->context);
-    return ramet_http_start(d->socket, ramet_router_handle, &d->router, &d->http, err);
+    return start_http(d, err);
 }
 
 static void stop(struct daemon *d)
 {
-    if (d->http && !ramet_http_drain(d->http, DRAIN_MS)) {
+    bool idle = !d->http || ramet_http_drain(d->http, DRAIN_MS);
+    idle = (!d->tcp_http || ramet_http_drain(d->tcp_http, idle ? DRAIN_MS : 0)) && idle;
+    if (!idle) {
         ramet_info("requests still run; ending the sandboxes under them");
+        ramet_audit_give_up(ramet_gate_audit(d->gate)); /* some may wait for a full disk */
         ramet_service_end_sandboxes(d->service);
     }
+    ramet_http_free(d->tcp_http);
     ramet_http_free(d->http);
+    ramet_gate_close(d->gate);
     ramet_service_close(d->service);
+    ramet_policy_source_free(d->policies);
+    ramet_http_socket_free(d->tcp_socket);
     ramet_http_socket_free(d->socket);
+}
+
+/* Until a signal says stop. */
+static int wait_for_stop(struct daemon *d, const sigset_t *signals)
+{
+    int signal_number;
+    for (;;) {
+        struct ramet_error err = {0};
+        sigwait(signals, &signal_number);
+        if (signal_number != SIGHUP || !ramet_policy_source_path(d->policies))
+            return signal_number;
+        if (ramet_policy_source_reload(d->policies, &err) < 0)
+            ramet_warn("the policy before it stays in force: %s", err.msg);
+        else
+            ramet_info("the policy was read anew");
+    }
 }
 
 static int serve(const struct options *o, const sigset_t *signals, struct ramet_error *err)
 {
     struct daemon d = {0};
-    int signal_number, rc = ramet_paths_resolve(&o->given, &d.paths, err);
+    char policy[PATH_MAX];
+    struct options absolute = *o;
+    int rc = ramet_paths_resolve(&o->given, &d.paths, err);
+    if (rc == 0 && o->policy)
+        rc = ramet_paths_absolute(o->policy, policy, err);
+    if (o->policy)
+        absolute.policy = policy;
     if (rc == 0 && chdir("/") != 0)
         rc = ramet_error_os(err, errno, "cannot change to /");
     if (rc == 0)
-        rc = start(&d, err);
+        rc = start(&d, &absolute, err);
     if (rc == 0) {
         ramet_info("rametd %s ready on %s, store %s", RAMET_VERSION, d.paths.socket, d.paths.store);
         tell(o->ready_fd, "ready\n");
-        sigwait(signals, &signal_number);
-        ramet_info("stopping on signal %d", signal_number);
+        ramet_info("stopping on signal %d", wait_for_stop(&d, signals));
     }
     stop(&d);
     return rc;

@@ -59,7 +59,8 @@ struct ramet_client;
 /*
  * A client of the daemon at `socket_path`; NULL takes $RAMET_SOCKET, else the
  * system's daemon for root and the user's own for everyone else. Nothing is
- * connected yet. *ret is freed with ramet_client_free.
+ * connected yet. Calls are made with the bearer token in $RAMET_TOKEN where that is
+ * set, and for the principals in $RAMET_ACT. *ret is freed with ramet_client_free.
  */
 int ramet_client_new(const char *socket_path, struct ramet_client **ret, struct ramet_error *err);
 void ramet_client_free(struct ramet_client *client);                /* no call may be under way; NULL is a no-op */

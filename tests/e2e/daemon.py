@@ -139,9 +139,9 @@ class Daemon:
     def ramet(self, *argv, timeout=120, **more):
         return self.run_program([f"{self.bin}/ramet", *argv], timeout, **more)
 
-    def up(self, **more):
+    def up(self, *options, **more):
         """Starts it, or raises with what it said."""
-        done = self.ramet("up", "--json", **more)
+        done = self.ramet("up", "--json", *options, **more)
         if done.returncode != 0:
             raise RuntimeError(f"ramet up: exit code {done.returncode}: {done.stderr.strip()}")
         self.pid = json.loads(done.stdout)["pid"]

@@ -75,7 +75,7 @@ static int item(const struct ramet_call *call, struct ramet_json **ret, struct r
     *ret = ramet_json_object();
     ramet_json_set_string(*ret, "item", call->param);
     ramet_json_set_string(*ret, "from", from);
-    ramet_json_set_i64(*ret, "pid", call->request->peer_pid);
+    ramet_json_set_i64(*ret, "pid", call->request->caller.pid);
     return 0;
 }
 
