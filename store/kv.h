@@ -16,12 +16,13 @@
 #include <stdint.h>
 
 enum ramet_kv_family {
-    RAMET_KV_META,      /* the store's own records */
-    RAMET_KV_INDEX,     /* page hash -> chunk */
-    RAMET_KV_FRAMES,    /* frame number -> place in a pack */
-    RAMET_KV_SNAPSHOTS, /* snapshot id -> record */
-    RAMET_KV_REFS,      /* tag -> snapshot id */
-    RAMET_KV_BRANCHES,  /* branch id -> record */
+    RAMET_KV_META,       /* the store's own records */
+    RAMET_KV_INDEX,      /* page hash -> chunk */
+    RAMET_KV_FRAMES,     /* frame number -> place in a pack */
+    RAMET_KV_SNAPSHOTS,  /* snapshot id -> record */
+    RAMET_KV_REFS,       /* tag -> snapshot id */
+    RAMET_KV_BRANCHES,   /* branch id -> record */
+    RAMET_KV_WORKSPACES, /* serial -> record of a workspace or a state; "set" */
     RAMET_KV_FAMILY_COUNT
 };
 
@@ -49,7 +50,8 @@ void ramet_kv_delete(struct ramet_kv_batch *batch, enum ramet_kv_family family, 
 /* Families whose records also go into the packs' journal: those of the layers above. */
 static inline bool ramet_kv_is_journaled(enum ramet_kv_family family)
 {
-    return family == RAMET_KV_SNAPSHOTS || family == RAMET_KV_REFS || family == RAMET_KV_BRANCHES;
+    return family == RAMET_KV_SNAPSHOTS || family == RAMET_KV_REFS || family == RAMET_KV_BRANCHES ||
+           family == RAMET_KV_WORKSPACES;
 }
 /* The batch's journal entries so far (journal.h); borrowed, empty after a write. */
 struct ramet_buf *ramet_kv_batch_journal(struct ramet_kv_batch *batch);

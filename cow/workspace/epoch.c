@@ -40,6 +40,10 @@ int ramet_wepoch_open(const char *dir, uint32_t number, bool fresh, struct ramet
         return r;
     }
     epoch->room = (uint64_t)st.st_size / RAMET_PAGE_SIZE;
+    if (fresh && (r = ramet_dir_sync(dir, err)) < 0) {
+        ramet_wepoch_close(epoch);
+        return r;
+    }
     *ret = epoch;
     return 0;
 }
@@ -172,12 +176,22 @@ void ramet_wepoch_take_released(struct ramet_wepoch *epoch, struct ramet_wslots 
     pthread_mutex_unlock(&epoch->lock);
 }
 
-void ramet_wepoch_free_slots(struct ramet_wepoch *epoch, struct ramet_wslots *slots)
+static void give(struct ramet_wepoch *epoch, struct ramet_wslots *to, struct ramet_wslots *slots)
 {
     pthread_mutex_lock(&epoch->lock);
     for (size_t i = 0; i < slots->count; i++)
-        add_slot(&epoch->free, slots->slots[i]);
+        add_slot(to, slots->slots[i]);
     pthread_mutex_unlock(&epoch->lock);
     free(slots->slots);
     *slots = (struct ramet_wslots){0};
+}
+
+void ramet_wepoch_put_released(struct ramet_wepoch *epoch, struct ramet_wslots *slots)
+{
+    give(epoch, &epoch->released, slots);
+}
+
+void ramet_wepoch_free_slots(struct ramet_wepoch *epoch, struct ramet_wslots *slots)
+{
+    give(epoch, &epoch->free, slots);
 }

@@ -70,6 +70,7 @@ void ramet_wepoch_disown(struct ramet_wepoch *epoch, uint64_t owner, const ramet
                          bool release);
 /* Around a group commit: takes the released slots, and makes them free. */
 void ramet_wepoch_take_released(struct ramet_wepoch *epoch, struct ramet_wslots *ret);
+void ramet_wepoch_put_released(struct ramet_wepoch *epoch, struct ramet_wslots *slots); /* back again */
 void ramet_wepoch_free_slots(struct ramet_wepoch *epoch, struct ramet_wslots *slots);
 
 #endif

@@ -152,6 +152,25 @@ void ramet_whead_encode(const struct ramet_workspace *workspace, struct ramet_bu
     ramet_buf_put_u32(buf, workspace->gid);
 }
 
+int ramet_whead_decode(struct ramet_reader *reader, struct ramet_workspace *workspace, struct ramet_error *err)
+{
+    workspace->serial = ramet_reader_u64(reader);
+    workspace->is_state = ramet_reader_u8(reader);
+    bool ok = ramet_reader_field(reader, workspace->id, sizeof workspace->id) &&
+              ramet_reader_field(reader, workspace->name, sizeof workspace->name) &&
+              ramet_reader_field(reader, workspace->parent, sizeof workspace->parent) &&
+              ramet_reader_field(reader, workspace->sandbox, sizeof workspace->sandbox);
+    workspace->created_ms = (int64_t)ramet_reader_u64(reader);
+    workspace->quota_bytes = ramet_reader_u64(reader);
+    workspace->quota_inodes = ramet_reader_u64(reader);
+    workspace->uid = ramet_reader_u32(reader);
+    workspace->gid = ramet_reader_u32(reader);
+    if (!ok || reader->failed || workspace->serial == 0 || workspace->serial > INT64_MAX)
+        return ramet_error_set(err, RAMET_CORRUPT, "the record of a workspace is damaged");
+    workspace->announced = true;
+    return 0;
+}
+
 int ramet_whead_note(struct ramet_workspace *workspace, uint64_t from, struct ramet_wjrecord **record,
                      struct ramet_error *err)
 {

@@ -10,12 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { queued_max = 64 << 20 };
+
 /* --- locks --- */
 
 static int check(struct ramet_workspace *workspace, bool write, struct ramet_error *err)
 {
     if (workspace->removed)
         return ramet_error_set(err, RAMET_NOT_FOUND, "workspace \"%s\" was removed", workspace->name);
+    if (workspace->damaged) {
+        ramet_error_set(err, RAMET_CORRUPT, "%s", workspace->damage);
+        return ramet_error_hint(err, "'ramet store fsck' tells what is damaged; states of it or forks may be intact");
+    }
     if (write && workspace->is_state) {
         ramet_error_set(err, RAMET_READ_ONLY, "state \"%s\" of a workspace does not change", workspace->name);
         return ramet_error_hint(err, "fork it to write to it");
@@ -25,9 +31,16 @@ static int check(struct ramet_workspace *workspace, bool write, struct ramet_err
 
 int ramet_workspace_lock(struct ramet_workspace *workspace, struct ramet_error *err)
 {
+    struct ramet_workspaces *set = workspace->set;
+    int r = ramet_wset_writable(set, err);
+    /* Whoever writes faster than the disk waits for it here. */
+    if (r == 0 && atomic_load_explicit(&set->commit.queued_bytes, memory_order_relaxed) > queued_max)
+        r = ramet_workspaces_sync(set, err);
+    if (r < 0)
+        return r;
     pthread_rwlock_rdlock(&workspace->set->gate);
     pthread_rwlock_wrlock(&workspace->lock);
-    int r = check(workspace, true, err);
+    r = check(workspace, true, err);
     if (r < 0)
         ramet_workspace_unlock(workspace);
     return r;
@@ -148,7 +161,13 @@ static void init_locks(struct ramet_workspaces *set)
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&set->maintenance, NULL);
     pthread_mutex_init(&set->names, NULL);
-    pthread_mutex_init(&set->queue, NULL);
+    pthread_mutex_init(&set->commit.lock, NULL);
+    pthread_mutex_init(&set->commit.queue, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&set->commit.wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&set->spare_lock, NULL);
 }
 
@@ -175,7 +194,9 @@ static void free_set(struct ramet_workspaces *set)
     pthread_rwlock_destroy(&set->gate);
     pthread_mutex_destroy(&set->maintenance);
     pthread_mutex_destroy(&set->names);
-    pthread_mutex_destroy(&set->queue);
+    pthread_mutex_destroy(&set->commit.lock);
+    pthread_mutex_destroy(&set->commit.queue);
+    pthread_cond_destroy(&set->commit.wake);
     pthread_mutex_destroy(&set->spare_lock);
     free(set);
 }
@@ -194,7 +215,9 @@ int ramet_workspaces_open(struct ramet_catalog *catalog, struct ramet_workspaces
                 ? ramet_dir_make(set->dir, 0700, err)
                 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open workspaces");
     if (r == 0)
-        r = ramet_wepoch_open(set->dir, 1, true, &set->epoch, err);
+        r = ramet_wset_recover(set, err);
+    if (r == 0)
+        r = ramet_wset_commit_start(set, err);
     if (r < 0) {
         free_set(set);
         return r;
@@ -205,23 +228,12 @@ int ramet_workspaces_open(struct ramet_catalog *catalog, struct ramet_workspaces
 
 void ramet_workspaces_close(struct ramet_workspaces *set)
 {
-    if (set)
-        free_set(set);
-}
-
-void ramet_wset_queue(struct ramet_workspaces *set, struct ramet_wjrecord *record)
-{
-    pthread_mutex_lock(&set->queue);
-    record->sequence = ++set->next_sequence;
-    pthread_mutex_unlock(&set->queue);
-    free(record);
-}
-
-int ramet_workspaces_sync(struct ramet_workspaces *set, struct ramet_error *err)
-{
-    (void)set;
-    (void)err;
-    return 0;
+    if (!set)
+        return;
+    ramet_wset_commit_stop(set);
+    if (ramet_workspaces_sync(set, NULL) == 0)
+        ramet_workspaces_checkpoint(set, NULL);
+    free_set(set);
 }
 
 int ramet_workspaces_checkpoint(struct ramet_workspaces *set, struct ramet_error *err)

@@ -4,13 +4,13 @@
  *
  * Locks, in the order they may be taken:
  *   maintenance   one checkpoint, collection or trimming at a time
+ *   commit.lock   writing the journal, and taking epochs out of the list
  *   gate          (read) held with every workspace's lock; (write) alone, for moments:
  *                 freezing all heads at one instant, forking several, and touching nodes
  *                 that readers look at
  *   lock          of a workspace: (read) to read its tree and pages, (write) to change them
  *   names         the set's list of workspaces
- *   commit        writing the journal
- *   an epoch's slots; queue: records that wait to be written
+ *   an epoch's slots; commit.queue: records that wait to be written
  *
  * A lock is held across the reading of pages and nodes, never while anything is made
  * durable. No thread takes two workspaces' locks: what looks at two trees shares one with
@@ -48,6 +48,8 @@ struct ramet_workspace {
     uint64_t owner; /* of staged pages that only this head sees; another one after each fork. Never reused */
     bool removed;
     bool announced; /* the journal knows it */
+    bool damaged;   /* its tree could not be brought up to date: every call gives the error */
+    char damage[400];
     struct ramet_wfiles files;
 
     /* names lock */
@@ -74,8 +76,7 @@ struct ramet_workspaces {
     size_t head_count, head_capacity, state_count, state_capacity;
     struct ramet_u64map serials; /* serial -> either */
 
-    pthread_mutex_t queue; /* guards the next one, and what waits in the epochs' journals */
-    uint64_t next_sequence;
+    struct ramet_wcommit commit;
 
     pthread_mutex_t spare_lock;
     struct ramet_wchange *spare; /* idle changes, kept for their memory */
@@ -94,8 +95,8 @@ static inline struct ramet_wtree *ramet_workspace_tree(struct ramet_workspace *w
 /* A fresh inode number, above RAMET_WORKSPACE_ROOT; NO_SPACE when there are none. */
 int ramet_workspace_next_ino(struct ramet_workspace *workspace, uint64_t *ret, struct ramet_error *err);
 
-/* Hands a record over to the journal, in order; it becomes durable with the next group commit. */
-void ramet_wset_queue(struct ramet_workspaces *set, struct ramet_wjrecord *record);
+/* Reads what the store has and replays the journals: the set is as it was, in a new epoch. */
+int ramet_wset_recover(struct ramet_workspaces *set, struct ramet_error *err);
 
 /* --- heads --- */
 
@@ -116,5 +117,17 @@ int ramet_whead_note(struct ramet_workspace *workspace, uint64_t from, struct ra
 int ramet_whead_note_drop(uint64_t serial, struct ramet_wjrecord **record, struct ramet_error *err);
 /* The first item of a head that takes its tree from nowhere. Takes names. */
 int ramet_whead_announce(struct ramet_workspace *workspace, struct ramet_wjrecord **record, struct ramet_error *err);
+
+/* Takes a record's bytes; *workspace is new. CORRUPT when they are none. */
+int ramet_whead_decode(struct ramet_reader *reader, struct ramet_workspace *workspace, struct ramet_error *err);
+
+/* --- records in the store (checkpoint.c writes them, recover.c reads them) --- */
+
+enum {
+    RAMET_WRECORD_MAGIC = 0x4b574d52 /* "RMWK" */,
+    RAMET_WSET_MAGIC = 0x45574d52 /* "RMWE" */,
+    RAMET_WRECORD_VERSION = 1
+};
+#define RAMET_WSET_KEY "set"
 
 #endif
