@@ -23,6 +23,7 @@ int ramet_whead_new(struct ramet_workspaces *set, struct ramet_workspace **ret, 
     ramet_id_make(workspace->id);
     pthread_rwlock_init(&workspace->lock, NULL);
     ramet_wtree_init(&workspace->tree, set->store, RAMET_CHUNK_ZERO);
+    ramet_wtree_init(&workspace->base, set->store, RAMET_CHUNK_ZERO);
     *ret = workspace;
     return 0;
 }
@@ -39,6 +40,7 @@ void ramet_workspace_unref(struct ramet_workspace *workspace)
         return;
     ramet_wfiles_close(workspace);
     ramet_wtree_drop(&workspace->tree);
+    ramet_wtree_drop(&workspace->base);
     pthread_rwlock_destroy(&workspace->lock);
     free(workspace);
 }
@@ -171,15 +173,16 @@ int ramet_whead_decode(struct ramet_reader *reader, struct ramet_workspace *work
     return 0;
 }
 
-int ramet_whead_note(struct ramet_workspace *workspace, uint64_t from, struct ramet_wjrecord **record,
-                     struct ramet_error *err)
+int ramet_whead_note(struct ramet_workspace *workspace, uint64_t from, uint64_t base_from,
+                     struct ramet_wjrecord **record, struct ramet_error *err)
 {
     _cleanup_(ramet_buf_free) struct ramet_buf buf = {0};
     ramet_whead_encode(workspace, &buf);
-    if (buf.failed || !ramet_wjrecord_grow(record, 13 + buf.size + 9))
+    if (buf.failed || !ramet_wjrecord_grow(record, 21 + buf.size + 9))
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for workspace \"%s\"", workspace->name);
     ramet_wjrecord_put_u8(*record, RAMET_WITEM_HEAD);
     ramet_wjrecord_put_u64(*record, from);
+    ramet_wjrecord_put_u64(*record, base_from);
     ramet_wjrecord_put_u32(*record, (uint32_t)buf.size);
     ramet_wjrecord_put(*record, buf.data, buf.size);
     return 0;
@@ -197,7 +200,25 @@ int ramet_whead_note_drop(uint64_t serial, struct ramet_wjrecord **record, struc
 int ramet_whead_announce(struct ramet_workspace *workspace, struct ramet_wjrecord **record, struct ramet_error *err)
 {
     pthread_mutex_lock(&workspace->set->names);
-    int r = ramet_whead_note(workspace, 0, record, err);
+    int r = ramet_whead_note(workspace, 0, 0, record, err);
     pthread_mutex_unlock(&workspace->set->names);
     return r;
+}
+
+int ramet_whead_branch_off(struct ramet_workspace *from, struct ramet_workspace *to, struct ramet_error *err)
+{
+    int r = ramet_wtree_share(&to->tree, &from->tree, err);
+    if (r == 0 && !to->is_state && !to->has_base) {
+        r = ramet_wtree_share(&to->base, &from->tree, err);
+        to->has_base = r == 0;
+    }
+    if (r < 0)
+        return r;
+    to->uid = from->uid;
+    to->gid = from->gid;
+    if ((r = ramet_wfiles_open(to, err)) < 0)
+        return r;
+    from->owner = atomic_fetch_add(&from->set->next_owner, 1);
+    to->announced = true;
+    return 0;
 }

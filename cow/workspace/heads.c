@@ -62,22 +62,13 @@ int ramet_workspace_create(struct ramet_workspaces *set, const char *name, uint3
 
 /* --- forking --- */
 
-/* A head over the tree of `from`; nobody knows it yet. The gate is held, and from's lock or the gate for writing. */
 static int branch_off(struct ramet_workspace *from, struct ramet_workspace *to, struct ramet_error *err)
 {
     if (from->removed)
         return ramet_error_set(err, RAMET_NOT_FOUND, "workspace \"%s\" was removed", from->name);
-    int r = ramet_wtree_share(&to->tree, &from->tree, err);
-    if (r < 0)
-        return r;
-    to->uid = from->uid;
-    to->gid = from->gid;
-    if ((r = ramet_wfiles_open(to, err)) < 0)
-        return r;
-    /* What it wrote is not its own any more. */
-    from->owner = atomic_fetch_add(&from->set->next_owner, 1);
-    to->announced = true;
-    return 0;
+    if (from->damaged)
+        return ramet_error_set(err, RAMET_CORRUPT, "%s", from->damage);
+    return ramet_whead_branch_off(from, to, err);
 }
 
 /* Links `count` forks and puts them into one record; all or none. Under names. */
@@ -93,7 +84,7 @@ static int link_forks(struct ramet_workspaces *set, struct ramet_workspace *cons
         fork->quota_bytes = origin->quota_bytes;
         fork->quota_inodes = origin->quota_inodes;
         r = ramet_whead_link(fork, err);
-        if (r == 0 && (r = ramet_whead_note(fork, origin->serial, &record, err)) < 0)
+        if (r == 0 && (r = ramet_whead_note(fork, origin->serial, 0, &record, err)) < 0)
             ramet_whead_unlink(fork);
     }
     if (r == 0) {
@@ -179,7 +170,7 @@ int ramet_workspaces_fork(struct ramet_workspaces *set, struct ramet_workspace *
 
 static bool is_state_of(const struct ramet_workspace *state, const struct ramet_workspace *workspace)
 {
-    return strcmp(state->id, workspace->id) == 0;
+    return !state->is_view && strcmp(state->id, workspace->id) == 0;
 }
 
 /* Marks it removed for all who hold it. Its lock is held exclusively, or it is a state and the gate is. */
@@ -247,7 +238,7 @@ static int alter(struct ramet_workspace *workspace, const struct alteration *to,
     if (moved)
         ramet_whead_unlink(workspace);
     make(workspace, to);
-    int r = ramet_whead_note(workspace, workspace->serial, &record, err);
+    int r = ramet_whead_note(workspace, workspace->serial, 0, &record, err);
     if (r < 0)
         make(workspace, &before);
     if (moved)

@@ -11,7 +11,8 @@
  *           1 tree    u64 serial: the tree that what follows changes
  *           2 put     u16 key size, u16 value size, key, value
  *           3 delete  u16 key size, key
- *           4 head    u64 serial of the head whose tree it takes (0: none, its own: it stays), u32 size, head record
+ *           4 head    u64 serial of the head whose tree it takes (0: none, its own: all it has stays),
+ *                     u64 serial of the head whose base it takes (0: what it takes is its base), u32 size, head record
  *           5 drop    u64 serial
  *           6 begin   u32 epoch: the first record of its journal
  *

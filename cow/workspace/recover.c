@@ -51,6 +51,8 @@ static int load_head(struct ramet_workspaces *set, const void *value, size_t siz
     if (r < 0)
         return r;
     ramet_wtree_init(&head->tree, set->store, ramet_reader_u64(&reader));
+    head->has_base = ramet_reader_u8(&reader);
+    ramet_wtree_init(&head->base, set->store, ramet_reader_u64(&reader));
     if (reader.failed)
         return ramet_error_set(err, RAMET_CORRUPT, "the record of workspace \"%s\" is damaged", head->name);
     head->stale = false;

@@ -31,6 +31,7 @@ static int update_head(struct ramet_workspaces *set, struct ramet_workspace *to,
         return senseless(err, "a change of a workspace it does not know");
     ramet_workspace_ref(held);
     ramet_whead_unlink(held);
+    memcpy(held->id, to->id, sizeof held->id);
     memcpy(held->name, to->name, sizeof held->name);
     memcpy(held->parent, to->parent, sizeof held->parent);
     memcpy(held->sandbox, to->sandbox, sizeof held->sandbox);
@@ -42,18 +43,32 @@ static int update_head(struct ramet_workspaces *set, struct ramet_workspace *to,
     return r;
 }
 
-static int add_head(struct ramet_workspaces *set, struct ramet_workspace *head, uint64_t from, struct ramet_error *err)
+/* Takes the tree of a head, and its base, or that tree as the base. */
+static int take_tree(struct ramet_workspace *head, struct ramet_workspace *origin, struct ramet_workspace *base,
+                     struct ramet_error *err)
+{
+    int r = ramet_wtree_share(&head->tree, &origin->tree, err);
+    if (r == 0 && !head->is_state && (!base || base->has_base)) {
+        r = ramet_wtree_share(&head->base, base ? &base->base : &origin->tree, err);
+        head->has_base = r == 0;
+    }
+    origin->owner = atomic_fetch_add(&origin->set->next_owner, 1);
+    return r;
+}
+
+static int add_head(struct ramet_workspaces *set, struct ramet_workspace *head, uint64_t from, uint64_t base_from,
+                    struct ramet_error *err)
 {
     struct ramet_workspace *origin = from ? by_serial(set, from) : NULL;
+    struct ramet_workspace *base = base_from ? by_serial(set, base_from) : NULL;
     int r = 0;
-    if (by_serial(set, head->serial) || (from && !origin))
+    if (by_serial(set, head->serial) || (from && !origin) || (base_from && !base))
         return senseless(err, "a workspace that is there, or is made of one that is not");
     if (origin && origin->damaged) {
         head->damaged = true;
         memcpy(head->damage, origin->damage, sizeof head->damage);
     } else if (origin) {
-        r = ramet_wtree_share(&head->tree, &origin->tree, err);
-        origin->owner = atomic_fetch_add(&set->next_owner, 1);
+        r = take_tree(head, origin, base, err);
     }
     return r < 0 ? r : ramet_whead_link(head, err);
 }
@@ -61,7 +76,7 @@ static int add_head(struct ramet_workspaces *set, struct ramet_workspace *head, 
 static int apply_head(struct ramet_wreplay *replay, struct ramet_reader *reader, struct ramet_error *err)
 {
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *head = NULL;
-    uint64_t from = ramet_reader_u64(reader);
+    uint64_t from = ramet_reader_u64(reader), base_from = ramet_reader_u64(reader);
     uint32_t size = ramet_reader_u32(reader);
     const uint8_t *bytes = ramet_reader_bytes(reader, size);
     if (!bytes)
@@ -73,7 +88,8 @@ static int apply_head(struct ramet_wreplay *replay, struct ramet_reader *reader,
     if (r < 0)
         return r;
     replay->serials = head->serial >= replay->serials ? head->serial + 1 : replay->serials;
-    return from == head->serial ? update_head(replay->set, head, err) : add_head(replay->set, head, from, err);
+    return from == head->serial ? update_head(replay->set, head, err)
+                                : add_head(replay->set, head, from, base_from, err);
 }
 
 static int apply_drop(struct ramet_wreplay *replay, struct ramet_reader *reader, struct ramet_error *err)

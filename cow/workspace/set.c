@@ -139,8 +139,8 @@ void ramet_workspace_info(struct ramet_workspace *workspace, struct ramet_worksp
     ret->created_ms = workspace->created_ms;
     ret->uid = workspace->uid;
     ret->gid = workspace->gid;
-    memcpy(ret->id, workspace->id, sizeof ret->id);
     pthread_mutex_lock(&workspace->set->names);
+    memcpy(ret->id, workspace->id, sizeof ret->id);
     memcpy(ret->name, workspace->name, sizeof ret->name);
     memcpy(ret->parent, workspace->parent, sizeof ret->parent);
     memcpy(ret->sandbox, workspace->sandbox, sizeof ret->sandbox);

@@ -56,12 +56,19 @@ int ramet_workspaces_fork(struct ramet_workspaces *set, struct ramet_workspace *
 /* Forgets it and its history. Objects live on while they are referenced; calls on them give NOT_FOUND. */
 int ramet_workspace_remove(struct ramet_workspace *workspace, struct ramet_error *err);
 int ramet_workspace_rename(struct ramet_workspace *workspace, const char *name, struct ramet_error *err);
-/* The workspace takes the name and place of its parent, which is removed. */
+/* The workspace takes the name and place of its parent, with its history and its sandbox, and the parent is removed;
+ * forks of the parent are its own from then on. CONFLICT without a parent. */
 int ramet_workspace_promote(struct ramet_workspace *workspace, struct ramet_error *err);
 int ramet_workspace_attach(struct ramet_workspace *workspace, const char *sandbox_id /* or NULL */,
                            struct ramet_error *err);
 int ramet_workspace_set_quota(struct ramet_workspace *workspace, uint64_t bytes, uint64_t inodes,
                               struct ramet_error *err);
+
+/*
+ * What the workspace was when it was forked, for merging: a view (view.h), closed with ramet_wview_close. NOT_FOUND
+ * when it was made empty.
+ */
+int ramet_workspace_base_open(struct ramet_workspace *workspace, struct ramet_workspace **ret, struct ramet_error *err);
 
 /* By name or id; a reference of the caller's. */
 int ramet_workspace_find(struct ramet_workspaces *set, const char *ref, struct ramet_workspace **ret,
@@ -92,7 +99,11 @@ int ramet_workspace_states(struct ramet_workspace *workspace, struct ramet_works
 int ramet_workspace_state_open(struct ramet_workspace *workspace, const char *name, struct ramet_workspace **ret,
                                struct ramet_error *err);
 int ramet_workspace_state_remove(struct ramet_workspace *workspace, const char *name, struct ramet_error *err);
-/* The tree becomes that of the state; what was there before is kept as a state of its own (*ret, may be NULL). */
+/*
+ * The tree becomes that of the state; what was there before is kept as a state of its own (*ret, may be NULL). It is
+ * another object from then on, of the same name and id and with another serial: calls on this one give NOT_FOUND, find
+ * it again.
+ */
 int ramet_workspace_rollback(struct ramet_workspace *workspace, const char *state, struct ramet_workspace_state *ret,
                              struct ramet_error *err);
 

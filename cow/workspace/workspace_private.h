@@ -38,13 +38,15 @@ struct ramet_workspace {
     struct ramet_workspaces *set;
     uint64_t serial;
     int64_t created_ms;
-    char id[RAMET_CATALOG_ID_SIZE]; /* of a state: its workspace's */
+    char id[RAMET_CATALOG_ID_SIZE]; /* of a state: its workspace's. names lock, and the gate for writing */
     bool is_state;                  /* read-only */
     bool is_view;                   /* a state without name, record and journal, listed among the states (view.h) */
     uint32_t uid, gid;
 
     pthread_rwlock_t lock; /* guards the next ones */
     struct ramet_wtree tree;
+    struct ramet_wtree base; /* the tree it was forked with, if it was: constant. Merging goes by it */
+    bool has_base;
     uint64_t owner; /* of staged pages that only this head sees; another one after each fork. Never reused */
     bool removed;
     bool announced; /* the journal knows it */
@@ -106,14 +108,19 @@ int ramet_whead_new(struct ramet_workspaces *set, struct ramet_workspace **ret, 
 int ramet_whead_link(struct ramet_workspace *workspace, struct ramet_error *err);
 /* Under names; gives its reference back when the set had one. */
 void ramet_whead_unlink(struct ramet_workspace *workspace);
+/* What `to`, which nobody knows yet, is made of: the tree of `from`, which no longer owns the pages it wrote. The gate
+ * is held, and from's lock or the gate for writing. */
+int ramet_whead_branch_off(struct ramet_workspace *from, struct ramet_workspace *to, struct ramet_error *err);
 /* By name; borrowed or NULL. Under names. */
 struct ramet_workspace *ramet_whead_named(struct ramet_workspaces *set, const char *name);
 /* What a head is, but for its tree, as bytes of a record. Under names. */
 void ramet_whead_encode(const struct ramet_workspace *workspace, struct ramet_buf *buf);
-/* The item of a head in a record. `from`: the serial of the head whose tree it takes; 0: none; its own: it stays. Under
- * names. */
-int ramet_whead_note(struct ramet_workspace *workspace, uint64_t from, struct ramet_wjrecord **record,
-                     struct ramet_error *err);
+/*
+ * The item of a head in a record. `from`: the serial of the head whose tree it takes; 0: none; its own: all it has
+ * stays. `base_from`: of the head whose base it takes; 0: what it takes is its base. Under names.
+ */
+int ramet_whead_note(struct ramet_workspace *workspace, uint64_t from, uint64_t base_from,
+                     struct ramet_wjrecord **record, struct ramet_error *err);
 int ramet_whead_note_drop(uint64_t serial, struct ramet_wjrecord **record, struct ramet_error *err);
 /* The first item of a head that takes its tree from nowhere. Takes names. */
 int ramet_whead_announce(struct ramet_workspace *workspace, struct ramet_wjrecord **record, struct ramet_error *err);
