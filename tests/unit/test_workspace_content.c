@@ -308,6 +308,8 @@ static void files_equal_flat_buffers(void **state)
             ramet_workspace_unref(fork);
             free(kept);
         }
+        if (round % 150 == 120)
+            world_reopen(world);
     }
     expect_sound(world->ws);
     free(flats);
