@@ -17,64 +17,23 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "mount_ops.h"
+#include "mountpoint.h"
 #include "tree.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 
 struct ramet_mount {
     struct fuse_session *session;
     struct ramet_mount_context context;
     pthread_t thread;
-    unsigned connection; /* its number under /sys/fs/fuse/connections */
+    dev_t device; /* of the file system */
     char dir[PATH_MAX];
 };
-
-static int busy(const char *dir, const char *why, struct ramet_error *err)
-{
-    ramet_error_set(err, RAMET_BUSY, "cannot mount on %s: %s", dir, why);
-    return ramet_error_hint(err, "choose another mount point with RAMET_MOUNT");
-}
-
-static bool is_mount_point(const char *dir)
-{
-    char parent[PATH_MAX + 4];
-    struct stat here, above;
-    snprintf(parent, sizeof parent, "%s/..", dir);
-    return stat(dir, &here) == 0 && stat(parent, &above) == 0 && here.st_dev != above.st_dev;
-}
-
-/* Makes the mount point usable: detaches a dead mount of ours, refuses what is in use. */
-static int prepare(const char *dir, struct ramet_error *err)
-{
-    struct statfs fs; /* asks the daemon; stat may answer from the kernel's cache long after it died */
-    while (statfs(dir, &fs) < 0 && errno == ENOTCONN) {
-        ramet_info("%s is the mount of a daemon that died; detaching it", dir);
-        if (umount2(dir, MNT_DETACH) < 0)
-            return ramet_error_os(err, errno, "cannot detach the stale mount on %s", dir);
-    }
-    int r = ramet_dir_make(dir, 0755, err);
-    if (r < 0)
-        return r;
-    if (is_mount_point(dir))
-        return busy(dir, "something is mounted there", err);
-    DIR *entries = opendir(dir);
-    if (!entries)
-        return ramet_error_os(err, errno, "cannot use %s", dir);
-    bool empty = true;
-    for (struct dirent *e; (e = readdir(entries));)
-        empty &= strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
-    closedir(entries);
-    return empty ? 0 : busy(dir, "the directory is not empty", err);
-}
 
 static void *serve(void *arg)
 {
@@ -86,41 +45,6 @@ static void *serve(void *arg)
     fuse_session_loop_mt(mount->session, config);
     fuse_loop_cfg_destroy(config);
     return NULL;
-}
-
-static void write_setting(const char *path, const char *value)
-{
-    FILE *file = fopen(path, "we");
-    if (!file)
-        return;
-    fputs(value, file);
-    fclose(file);
-}
-
-/* A megabyte of readahead instead of 128 KiB: eight times fewer requests when memory is read in order. */
-static void raise_readahead(dev_t device)
-{
-    char path[96];
-    snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(device), minor(device));
-    write_setting(path, "1024");
-}
-
-/*
- * Fails whatever is still waiting on the connection, so that nothing waits for a process that is leaving. Without it
- * the loop's threads would sit in read(2) for as long as anybody maps a file. The control filesystem is mounted for
- * us alone: many machines have none at /sys/fs/fuse/connections.
- */
-static void abort_connection(unsigned connection)
-{
-    char name[32];
-    snprintf(name, sizeof name, "%u/abort", connection);
-    _autoclose_ int context = fsopen("fusectl", FSOPEN_CLOEXEC);
-    if (context < 0 || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-        return;
-    _autoclose_ int control = fsmount(context, FSMOUNT_CLOEXEC, 0);
-    _autoclose_ int file = control < 0 ? -1 : openat(control, name, O_WRONLY | O_CLOEXEC);
-    if (file >= 0)
-        (void)!write(file, "1", 1);
 }
 
 static int start_session(struct ramet_mount *mount, struct ramet_error *err)
@@ -148,14 +72,14 @@ static int start_session(struct ramet_mount *mount, struct ramet_error *err)
         pthread_join(mount->thread, NULL);
         return -err->code;
     }
-    mount->connection = minor(st.st_dev);
-    raise_readahead(st.st_dev);
+    mount->device = st.st_dev;
+    ramet_mountpoint_raise_readahead(st.st_dev);
     return 0;
 }
 
 int ramet_mount_start(const char *dir, struct ramet_catalog *catalog, struct ramet_mount **ret, struct ramet_error *err)
 {
-    int r = prepare(dir, err);
+    int r = ramet_mountpoint_prepare(dir, err);
     if (r < 0)
         return r;
     struct ramet_mount *mount = calloc(1, sizeof *mount);
@@ -187,7 +111,7 @@ void ramet_mount_stop(struct ramet_mount *mount)
     fuse_session_exit(mount->session);
     if (!detached)
         fuse_session_unmount(mount->session);
-    abort_connection(mount->connection);
+    ramet_mountpoint_abort(mount->device);
     pthread_join(mount->thread, NULL);
     ramet_mount_release_handles(&mount->context);
     ramet_recordings_free(&mount->context.recordings);

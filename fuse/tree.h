@@ -15,7 +15,7 @@
 
 #include <sys/stat.h>
 
-enum { RAMET_INO_ROOT = 1, RAMET_INO_SNAPSHOTS = 2, RAMET_INO_BRANCHES = 3 };
+enum { RAMET_INO_ROOT = 1, RAMET_INO_SNAPSHOTS = 2, RAMET_INO_BRANCHES = 3, RAMET_INO_WORKSPACES = 4 };
 
 /* The low byte of a number. Never renumber. */
 enum {
