@@ -18,6 +18,8 @@ __asm__(".pushsection .rodata\n"
 static const char *const diff_query[] = {"from", "to", NULL};
 static const char *const audit_query[] = {"after", "limit", NULL};
 static const char *const verify_query[] = {"from", NULL};
+static const char *const state_query[] = {"state", NULL};
+static const char *const workspace_diff_query[] = {"against", "patch", NULL};
 
 /* clang-format off */
 #define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL, NULL}
@@ -28,6 +30,7 @@ static const char *const verify_query[] = {"from", NULL};
 #define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL, NULL}
 #define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL, NULL}
 #define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL, NULL}
+#define DELETE_QUERY(path, operation, handler, query) {"DELETE", path, operation, handler, 200, false, query, NULL, NULL, NULL}
 #define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL, NULL}
 /* clang-format on */
 
@@ -56,6 +59,23 @@ static const struct ramet_route routes[] = {
     PUT("/v1/tags/{tag}", "setTag", ramet_route_tag),
     DELETE("/v1/tags/{tag}", "removeTag", ramet_route_untag),
     GET_QUERY("/v1/diff", "diffSnapshots", ramet_route_diff, diff_query),
+
+    GET("/v1/workspaces", "listWorkspaces", ramet_route_workspaces),
+    CREATE("/v1/workspaces", "createWorkspace", ramet_route_workspace_create),
+    GET("/v1/workspaces/{workspace}", "getWorkspace", ramet_route_workspace),
+    DELETE("/v1/workspaces/{workspace}", "removeWorkspace", ramet_route_workspace_remove),
+    CREATE("/v1/workspaces/{workspace}/fork", "forkWorkspace", ramet_route_workspace_fork),
+    CREATE("/v1/workspaces/{workspace}/snapshot", "snapshotWorkspace", ramet_route_workspace_snapshot),
+    GET("/v1/workspaces/{workspace}/history", "getWorkspaceHistory", ramet_route_workspace_history),
+    DELETE_QUERY("/v1/workspaces/{workspace}/history", "removeWorkspaceState", ramet_route_workspace_state_remove,
+                 state_query),
+    POST("/v1/workspaces/{workspace}/rollback", "rollBackWorkspace", ramet_route_workspace_rollback),
+    POST("/v1/workspaces/{workspace}/promote", "promoteWorkspace", ramet_route_workspace_promote),
+    POST("/v1/workspaces/{workspace}/rename", "renameWorkspace", ramet_route_workspace_rename),
+    POST("/v1/workspaces/{workspace}/attach", "attachWorkspace", ramet_route_workspace_attach),
+    POST("/v1/workspaces/{workspace}/quota", "setWorkspaceQuota", ramet_route_workspace_quota),
+    GET_QUERY("/v1/workspaces/{workspace}/diff", "diffWorkspace", ramet_route_workspace_diff, workspace_diff_query),
+    POST("/v1/workspaces/{workspace}/sync", "syncWorkspace", ramet_route_workspace_sync),
 
     GET("/v1/store/stat", "getStoreStat", ramet_route_store_stat),
     POST("/v1/store/gc", "collectGarbage", ramet_route_store_gc),

@@ -15,6 +15,13 @@ ramet_route_handler ramet_route_resume;
 ramet_route_handler ramet_route_snapshots, ramet_route_snapshot, ramet_route_snapshot_remove, ramet_route_restore;
 ramet_route_handler ramet_route_import, ramet_route_export, ramet_route_tag, ramet_route_untag, ramet_route_diff;
 
+/* routes_workspaces.c */
+ramet_route_handler ramet_route_workspaces, ramet_route_workspace_create, ramet_route_workspace;
+ramet_route_handler ramet_route_workspace_remove, ramet_route_workspace_fork, ramet_route_workspace_rename;
+ramet_route_handler ramet_route_workspace_promote, ramet_route_workspace_attach, ramet_route_workspace_quota;
+ramet_route_handler ramet_route_workspace_sync, ramet_route_workspace_snapshot, ramet_route_workspace_history;
+ramet_route_handler ramet_route_workspace_state_remove, ramet_route_workspace_rollback, ramet_route_workspace_diff;
+
 /* routes_tree.c */
 ramet_route_handler ramet_route_tree;
 

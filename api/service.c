@@ -15,6 +15,7 @@
 #include "mount.h"
 #include "service_private.h"
 #include "tools/catalogue.h"
+#include "workspace_mount.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,6 +66,12 @@ static int open_parts(struct ramet_service *service, const struct ramet_service_
         r = ramet_dir_make(config->run_dir, 0700, err);
     if (r == 0)
         r = ramet_mount_start(config->mount_dir, service->catalog, &service->mount, err);
+    if (r == 0)
+        r = ramet_workspaces_open(service->catalog, &service->workspaces, err);
+    char workspaces_dir[PATH_MAX];
+    snprintf(workspaces_dir, sizeof workspaces_dir, "%s/workspaces", config->mount_dir);
+    if (r == 0)
+        r = ramet_workspace_mount_start(workspaces_dir, service->workspaces, &service->workspace_mount, err);
     const struct ramet_jobs_options jobs = {.recompress_level = config->recompress_level};
     if (r == 0)
         r = ramet_jobs_new(service->catalog, &jobs, &service->jobs, err);
@@ -128,6 +135,8 @@ void ramet_service_close(struct ramet_service *service)
     }
     ramet_commit_queue_free(service->commits);
     ramet_jobs_free(service->jobs);
+    ramet_workspace_mount_stop(service->workspace_mount);
+    ramet_workspaces_close(service->workspaces);
     ramet_mount_stop(service->mount);
     ramet_tools_catalogue_close(service->tools_catalogue);
     ramet_catalog_close(service->catalog);

@@ -15,6 +15,8 @@
 struct ramet_clocks;
 struct ramet_jobs;
 struct ramet_mount;
+struct ramet_workspaces;
+struct ramet_workspace_mount;
 struct ramet_tools_catalogue;
 
 struct ramet_service {
@@ -22,6 +24,8 @@ struct ramet_service {
     struct ramet_store *store;
     struct ramet_catalog *catalog;
     struct ramet_mount *mount;
+    struct ramet_workspaces *workspaces;
+    struct ramet_workspace_mount *workspace_mount; /* below the mount */
     struct ramet_tools_catalogue *tools_catalogue; /* below STORE/tools */
     struct ramet_jobs *jobs;
     struct ramet_commit_queue *commits;

@@ -34,6 +34,7 @@ static const struct command {
     {"untag", "TAG", "take a name away", cmd_untag},
     {"import", "", "make a snapshot from files", cmd_import},
     {"export", "SNAPSHOT IMAGE FILE", "write an image of a snapshot to a file", cmd_export},
+    {"workspace", "COMMAND [ARGUMENT]...", "trees of files that fork; for short: ws", cmd_workspace},
     {"store", "stat|gc|fsck|scrub|recompress", "figures, garbage collection, verification", cmd_store},
     {"audit", "ls|tail|verify", "who did what", cmd_audit},
     {"policy", "show|reload|whoami", "who may do what", cmd_policy},
@@ -43,6 +44,8 @@ static const struct command {
 
 static const struct command *find_command(const char *name)
 {
+    if (strcmp(name, "ws") == 0)
+        name = "workspace";
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];

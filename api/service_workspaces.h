@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Workspaces as the API has them. Wherever a `ref` is taken, an id or a name does.
+ *
+ * Whatever changes behind the mount's back is told to the kernel before a call returns.
+ * Infos are plain values; arrays are owned by the caller and freed with free().
+ * Thread-safety: every function may be called from any thread but the mount's.
+ */
+#ifndef RAMET_API_SERVICE_WORKSPACES_H
+#define RAMET_API_SERVICE_WORKSPACES_H
+
+#include "service.h"
+
+struct ramet_workspace_view {
+    char id[RAMET_ID_SIZE], name[RAMET_NAME_SIZE];
+    char parent[RAMET_ID_SIZE];  /* workspace it was forked from, or "" */
+    char sandbox[RAMET_ID_SIZE]; /* sandbox it is attached to, or "" */
+    int64_t created_ms;
+    uint64_t used_bytes, inodes;        /* as its user sees them, shared or not */
+    uint64_t quota_bytes, quota_inodes; /* 0: none */
+    uint32_t uid, gid;                  /* of its root directory when it was made */
+    char path[4096];                    /* on the mount */
+};
+
+struct ramet_workspace_state_view {
+    char name[RAMET_NAME_SIZE];
+    int64_t created_ms;
+    char path[4096]; /* read-only, on the mount */
+};
+
+struct ramet_workspace_create_request {
+    const char *name;
+    uint32_t uid, gid; /* of the root directory */
+    uint64_t quota_bytes, quota_inodes;
+};
+int ramet_service_workspace_create(struct ramet_service *service, const struct ramet_workspace_create_request *request,
+                                   struct ramet_workspace_view *ret, struct ramet_error *err);
+int ramet_service_workspace_get(struct ramet_service *service, const char *ref, struct ramet_workspace_view *ret,
+                                struct ramet_error *err);
+int ramet_service_workspaces(struct ramet_service *service, struct ramet_workspace_view **ret, size_t *ret_count,
+                             struct ramet_error *err); /* by name */
+/* The tree as it is now, or as it was in `state` (NULL: now). */
+int ramet_service_workspace_fork(struct ramet_service *service, const char *ref, const char *state, const char *name,
+                                 struct ramet_workspace_view *ret, struct ramet_error *err);
+int ramet_service_workspace_remove(struct ramet_service *service, const char *ref, struct ramet_error *err);
+int ramet_service_workspace_rename(struct ramet_service *service, const char *ref, const char *name,
+                                   struct ramet_workspace_view *ret, struct ramet_error *err);
+/* Takes its parent's name and place; the parent is removed. */
+int ramet_service_workspace_promote(struct ramet_service *service, const char *ref, struct ramet_workspace_view *ret,
+                                    struct ramet_error *err);
+/* `sandbox`: a ref, or NULL to detach. Forks and snapshots of the sandbox take the workspace along. */
+int ramet_service_workspace_attach(struct ramet_service *service, const char *ref, const char *sandbox,
+                                   struct ramet_workspace_view *ret, struct ramet_error *err);
+int ramet_service_workspace_quota(struct ramet_service *service, const char *ref, uint64_t bytes, uint64_t inodes,
+                                  struct ramet_workspace_view *ret, struct ramet_error *err);
+/* All that was written to it is durable. */
+int ramet_service_workspace_sync(struct ramet_service *service, const char *ref, struct ramet_error *err);
+
+/* `state` NULL: a name is made up. */
+int ramet_service_workspace_snapshot(struct ramet_service *service, const char *ref, const char *state,
+                                     struct ramet_workspace_state_view *ret, struct ramet_error *err);
+int ramet_service_workspace_history(struct ramet_service *service, const char *ref,
+                                    struct ramet_workspace_state_view **ret, size_t *ret_count,
+                                    struct ramet_error *err); /* oldest first */
+int ramet_service_workspace_state_remove(struct ramet_service *service, const char *ref, const char *state,
+                                         struct ramet_error *err);
+/* *ret is the state that keeps what was there before. Files that were open are stale. */
+int ramet_service_workspace_rollback(struct ramet_service *service, const char *ref, const char *state,
+                                     struct ramet_workspace_state_view *ret, struct ramet_error *err);
+
+/* What differs from `against` to the workspace: "NAME", "NAME@STATE", "@STATE" of its own, or NULL: what it was when it
+ * was forked. */
+struct ramet_wdiff;
+int ramet_service_workspace_diff(struct ramet_service *service, const char *ref, const char *against,
+                                 struct ramet_wdiff **ret /* ramet_wdiff_free */, struct ramet_error *err);
+
+#endif
