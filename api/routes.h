@@ -20,6 +20,7 @@
 struct ramet_gate;
 struct ramet_json;
 struct ramet_service;
+struct ramet_tools_shelf;
 
 /* What is told of a call in the audit besides who made it. NULL where nothing is known. */
 struct ramet_origin {
@@ -118,6 +119,7 @@ int ramet_call_query(const struct ramet_call *call, const char *name, const char
 struct ramet_routes_context {
     struct ramet_service *service;
     struct ramet_gate *gate;
+    struct ramet_tools_shelf *shelf;
     const char *store_dir, *mount_dir, *run_dir, *socket_path;
 };
 

@@ -147,6 +147,11 @@ void ramet_service_close(struct ramet_service *service)
     free(service);
 }
 
+struct ramet_tools_catalogue *ramet_service_tools_catalogue(struct ramet_service *service)
+{
+    return service->tools_catalogue;
+}
+
 /* --- memory --- */
 
 /* MemAvailable of /proc/meminfo; 0 when it cannot be read. */

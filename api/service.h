@@ -27,6 +27,7 @@
 #define RAMET_INFO_TAGS 8   /* tags shown per snapshot */
 
 struct ramet_service;
+struct ramet_tools_catalogue;
 
 struct ramet_service_config {
     const char *store_dir; /* made when missing */
@@ -321,6 +322,9 @@ int ramet_service_job_start(struct ramet_service *service, const struct ramet_jo
 void ramet_service_job_stop(struct ramet_service *service, enum ramet_job_kind kind);
 int ramet_service_job_get(struct ramet_service *service, enum ramet_job_kind kind, struct ramet_job_info *ret,
                           struct ramet_error *err);
+
+/* What MCP servers list (tools/catalogue.h); borrowed, as long as the service is open. */
+struct ramet_tools_catalogue *ramet_service_tools_catalogue(struct ramet_service *service);
 
 /*
  * Without a service, on a store nobody has open (else BUSY): makes its index anew from the packs, sets directories of

@@ -44,7 +44,7 @@ int ramet_tree_find(struct ramet_catalog *catalog, uint64_t ino, struct ramet_no
     int r = 0;
     if (ino < 256) {
         *ret = node;
-        return ino <= RAMET_INO_WORKSPACES ? 0 : missing("inode", err);
+        return ino <= RAMET_INO_TOOLS ? 0 : missing("inode", err);
     }
     if ((ino & 0xff) >= RAMET_PART_BRANCH)
         r = ramet_catalog_branch_by_serial(catalog, ino >> 8, &node.branch, err);
@@ -64,6 +64,8 @@ static int lookup_root(const char *name, struct ramet_node *ret, struct ramet_er
         ret->ino = RAMET_INO_BRANCHES;
     else if (strcmp(name, "workspaces") == 0)
         ret->ino = RAMET_INO_WORKSPACES;
+    else if (strcmp(name, "tools") == 0)
+        ret->ino = RAMET_INO_TOOLS;
     return ret->ino ? 0 : missing(name, err);
 }
 
@@ -113,7 +115,7 @@ int ramet_tree_lookup(struct ramet_catalog *catalog, const struct ramet_node *di
             return r;
         bool by_id = strcmp(node.snapshot->id, name) == 0;
         node.ino = ramet_ino(node.snapshot->serial, by_id ? RAMET_PART_SNAPSHOT : RAMET_PART_TAG);
-    } else if (dir->ino == RAMET_INO_WORKSPACES) {
+    } else if (dir->ino == RAMET_INO_WORKSPACES || dir->ino == RAMET_INO_TOOLS) {
         return missing(name, err);
     } else {
         int r = ramet_catalog_branch_find(catalog, name, &node.branch, err);
@@ -228,8 +230,9 @@ static int list_fixed(const struct ramet_node *dir, struct listing *listing, str
         add(listing, "snapshots", RAMET_INO_SNAPSHOTS, S_IFDIR);
         add(listing, "branches", RAMET_INO_BRANCHES, S_IFDIR);
         add(listing, "workspaces", RAMET_INO_WORKSPACES, S_IFDIR);
-    } else if (dir->ino == RAMET_INO_WORKSPACES) {
-        return 0; /* where workspace_mount.c mounts */
+        add(listing, "tools", RAMET_INO_TOOLS, S_IFDIR);
+    } else if (dir->ino == RAMET_INO_WORKSPACES || dir->ino == RAMET_INO_TOOLS) {
+        return 0; /* where workspace_mount.c and tools_mount.c mount */
     } else if (dir->snapshot) {
         const struct ramet_snapshot *snapshot = dir->snapshot;
         add(listing, "manifest.json", ramet_ino(snapshot->serial, RAMET_PART_MANIFEST), S_IFREG);

@@ -15,7 +15,13 @@
 
 #include <sys/stat.h>
 
-enum { RAMET_INO_ROOT = 1, RAMET_INO_SNAPSHOTS = 2, RAMET_INO_BRANCHES = 3, RAMET_INO_WORKSPACES = 4 };
+enum {
+    RAMET_INO_ROOT = 1,
+    RAMET_INO_SNAPSHOTS = 2,
+    RAMET_INO_BRANCHES = 3,
+    RAMET_INO_WORKSPACES = 4, /* on this and the next others mount: workspace_mount.c, tools_mount.c */
+    RAMET_INO_TOOLS = 5,
+};
 
 /* The low byte of a number. Never renumber. */
 enum {

@@ -22,6 +22,7 @@
 #include "policy_source.h"
 #include "routes.h"
 #include "service.h"
+#include "tools/shelf.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -73,6 +74,7 @@ struct daemon {
     struct ramet_policy_source *policies;
     struct ramet_service *service;
     struct ramet_gate *gate;
+    struct ramet_tools_shelf *shelf;
     struct ramet_http *http, *tcp_http;
     struct ramet_routes_context context;
     struct ramet_router router;
@@ -245,6 +247,16 @@ static int start_http(struct daemon *d, struct ramet_error *err)
     return rc;
 }
 
+/* tools/ on the mount. */
+static int open_shelf(struct daemon *d, struct ramet_error *err)
+{
+    const struct ramet_tools_shelf_config config = {.catalogue = ramet_service_tools_catalogue(d->service),
+                                                    .gate = d->gate,
+                                                    .socket = d->paths.socket,
+                                                    .mount_dir = d->paths.mount};
+    return ramet_tools_shelf_open(&config, &d->shelf, err);
+}
+
 static int start(struct daemon *d, const struct options *o, struct ramet_error *err)
 {
     struct ramet_service_config config = {
@@ -264,9 +276,12 @@ static int start(struct daemon *d, const struct options *o, struct ramet_error *
         rc = ramet_service_open(&config, &d->service, err);
     if (rc == 0)
         rc = ramet_gate_open(d->paths.store, d->policies, d->service, &d->gate, err);
+    if (rc == 0)
+        rc = open_shelf(d, err);
     if (rc < 0)
         return rc;
     d->context = (struct ramet_routes_context){.service = d->service,
+                                               .shelf = d->shelf,
                                                .gate = d->gate,
                                                .store_dir = d->paths.store,
                                                .mount_dir = d->paths.mount,
@@ -287,6 +302,7 @@ static void stop(struct daemon *d)
     }
     ramet_http_free(d->tcp_http);
     ramet_http_free(d->http);
+    ramet_tools_shelf_close(d->shelf);
     ramet_gate_close(d->gate);
     ramet_service_close(d->service);
     ramet_policy_source_free(d->policies);

@@ -124,6 +124,7 @@ void ramet_docs_put_server(struct ramet_buf *out, const struct ramet_docs_seen *
     const struct ramet_json *doc = ramet_tools_doc_json(ramet_docs_doc(seen->docs));
     const struct ramet_json *info = ramet_json_get(doc, "serverInfo");
     const char *words = ramet_json_str(info, "description", ramet_json_str(doc, "instructions", ""));
+    words += strspn(words, "# \n"); /* instructions often begin with a heading */
     docs_put(out, ramet_docs_file(seen->docs));
     docs_put(out, ": ");
     put_count(out, ramet_docs_seen_count(seen, RAMET_DOCS_TOOL), "tool");

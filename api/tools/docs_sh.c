@@ -15,23 +15,39 @@ void docs_put_call_path(struct ramet_buf *out, const struct docs_tool *tool)
     docs_put(out, "/call");
 }
 
-/* The answer's body, and its status as the last line. A token goes through a descriptor: arguments of a process are
- * for all to see. */
+/*
+ * The answer's body, and its status as the last line. A token goes through a descriptor: arguments of a process are
+ * for all to see. That the tool failed is a member of the outermost object alone, which awk looks for, strings and
+ * depth minded, only where the word is there at all.
+ */
 static const char program[] =
     "case ${1-} in\n"
     "-) args=$(cat) ;;\n"
     "*) args=${1:-'{}'} ;;\n"
     "esac\n"
-    "answer=$(printf '%s' \"$args\" | curl -sS --unix-socket \"${RAMET_SOCKET:-$socket}\" -H 'Content-Type: "
-    "application/json' \\\n"
-    "    ${RAMET_TOKEN:+-H @/dev/fd/3} --data-binary @- -w '\\n%{http_code}' \"http://localhost$path\" 3<<EOF\n"
+    "answer=$(printf '%s' \"$args\" | curl -sS --unix-socket \"${RAMET_SOCKET:-$socket}\" \\\n"
+    "    -H 'Content-Type: application/json' ${RAMET_TOKEN:+-H @/dev/fd/3} --data-binary @- \\\n"
+    "    -w '\\n%{http_code}' \"http://localhost$path\" 3<<EOF\n"
     "Authorization: Bearer ${RAMET_TOKEN-}\n"
     "EOF\n"
     ") || exit 2\n"
-    "printf '%s\\n' \"${answer%?????}\"\n"
+    "body=${answer%????}\n"
+    "printf '%s' \"$body\"\n"
     "case $answer in\n"
     "*200) ;;\n"
     "*) exit 2 ;;\n"
+    "esac\n"
+    "case $body in\n"
+    "*'\"isError\"'*)\n"
+    "    printf '%s' \"$body\" | awk -v RS='\\001' '{\n"
+    "        gsub(/\\\\./, \"\")\n"
+    "        for (s = $0; match(s, /\"[^\"]*\"|[][{}]/); s = substr(s, RSTART + RLENGTH)) {\n"
+    "            t = substr(s, RSTART, RLENGTH)\n"
+    "            d += (t == \"{\" || t == \"[\") - (t == \"}\" || t == \"]\")\n"
+    "            if (d == 1 && t == \"\\\"isError\\\"\" && substr(s, RSTART + RLENGTH) ~ /^[ \\t\\r\\n]*:[ "
+    "\\t\\r\\n]*true/) exit 1\n"
+    "        }\n"
+    "    }' ;;\n"
     "esac\n";
 
 void docs_put_sh(struct ramet_buf *out, const struct docs_tool *tool)
