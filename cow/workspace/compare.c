@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/codec.h"
+#include "diff.h"
 #include "epoch.h"
 #include "pages.h"
 #include "task.h"
@@ -378,5 +379,35 @@ int ramet_wview_same_xattrs(struct ramet_workspace *a, uint64_t ino_a, struct ra
         if (r == 0)
             *ret = got_a == got_b && memcmp(value_a, value_b, got_a) == 0;
     }
+    return r;
+}
+
+int ramet_wview_differences(struct ramet_workspace *a, uint64_t ino_a, struct ramet_workspace *b, uint64_t ino_b,
+                            unsigned touched, unsigned *what, struct ramet_error *err)
+{
+    struct ramet_winode in_a, in_b;
+    bool same = true;
+    int r = ramet_wview_inode(a, ino_a, &in_a, err);
+    if (r == 0)
+        r = ramet_wview_inode(b, ino_b, &in_b, err);
+    if (r < 0)
+        return r;
+    if ((in_a.mode & S_IFMT) != (in_b.mode & S_IFMT)) {
+        *what |= RAMET_WDIFF_TYPE;
+        return 0;
+    }
+    if (in_a.mode != in_b.mode)
+        *what |= RAMET_WDIFF_MODE;
+    if (in_a.uid != in_b.uid || in_a.gid != in_b.gid)
+        *what |= RAMET_WDIFF_OWNER;
+    if (touched & (RAMET_WCOMPARED_INODE | RAMET_WCOMPARED_BLOCKS))
+        r = ramet_wview_same_content(a, ino_a, b, ino_b, &same, err);
+    if (!same)
+        *what |= RAMET_WDIFF_CONTENT;
+    same = true;
+    if (r == 0 && touched & RAMET_WCOMPARED_XATTR)
+        r = ramet_wview_same_xattrs(a, ino_a, b, ino_b, &same, err);
+    if (!same)
+        *what |= RAMET_WDIFF_XATTR;
     return r;
 }

@@ -50,6 +50,9 @@ int ramet_wview_same_content(struct ramet_workspace *a, uint64_t ino_a, struct r
                              bool *ret, struct ramet_error *err);
 int ramet_wview_same_xattrs(struct ramet_workspace *a, uint64_t ino_a, struct ramet_workspace *b, uint64_t ino_b,
                             bool *ret, struct ramet_error *err);
+/* Adds RAMET_WDIFF_ bits to *what. `touched`: which records differ, for inodes of one number. */
+int ramet_wview_differences(struct ramet_workspace *a, uint64_t ino_a, struct ramet_workspace *b, uint64_t ino_b,
+                            unsigned touched, unsigned *what, struct ramet_error *err);
 /* The whole of a file or a symlink's target, *ret owned by the caller (free). TOO_LARGE beyond `most`. */
 int ramet_wview_content(struct ramet_workspace *view, uint64_t ino, size_t most, char **ret, size_t *ret_size,
                         struct ramet_error *err);

@@ -94,7 +94,8 @@ static int list_events(struct making *making, struct ramet_error *err)
         if (name->after)
             making->events[making->event_count++] = (struct event){name->after, true, name->type_after, name};
     }
-    qsort(making->events, making->event_count, sizeof *making->events, by_inode);
+    if (making->event_count > 0)
+        qsort(making->events, making->event_count, sizeof *making->events, by_inode);
     return 0;
 }
 
@@ -273,7 +274,6 @@ static int look_closer(struct making *making, struct ramet_wdiff_item *item, str
     struct ramet_wdiff *diff = making->diff;
     uint64_t before = item->before.ino, after = item->after.ino, touched = UINT64_MAX;
     struct ramet_winode a, b;
-    bool same = true;
     int r = before ? ramet_wview_inode(diff->before, before, &a, err) : 0;
     if (r == 0 && before)
         ramet_winode_stat(before, &a, &item->before);
@@ -285,24 +285,7 @@ static int look_closer(struct making *making, struct ramet_wdiff_item *item, str
         return r;
     if (before == after && !ramet_u64map_get(&making->compared.inodes, before, &touched))
         return 0;
-    if ((a.mode & S_IFMT) != (b.mode & S_IFMT)) {
-        item->what |= RAMET_WDIFF_TYPE;
-        return 0;
-    }
-    if (a.mode != b.mode)
-        item->what |= RAMET_WDIFF_MODE;
-    if (a.uid != b.uid || a.gid != b.gid)
-        item->what |= RAMET_WDIFF_OWNER;
-    if (touched & (RAMET_WCOMPARED_INODE | RAMET_WCOMPARED_BLOCKS))
-        r = ramet_wview_same_content(diff->before, before, diff->after, after, &same, err);
-    if (!same)
-        item->what |= RAMET_WDIFF_CONTENT;
-    same = true;
-    if (r == 0 && touched & RAMET_WCOMPARED_XATTR)
-        r = ramet_wview_same_xattrs(diff->before, before, diff->after, after, &same, err);
-    if (!same)
-        item->what |= RAMET_WDIFF_XATTR;
-    return r;
+    return ramet_wview_differences(diff->before, before, diff->after, after, (unsigned)touched, &item->what, err);
 }
 
 static int finish(struct making *making, struct ramet_error *err)
@@ -343,7 +326,8 @@ int ramet_wdiff_make(struct ramet_workspace *before, struct ramet_workspace *aft
     if (r == 0)
         r = add_all_kept(&making, err);
     if (r == 0) {
-        qsort(diff->items, diff->count, sizeof *diff->items, by_path);
+        if (diff->count > 0)
+            qsort(diff->items, diff->count, sizeof *diff->items, by_path);
         join_pairs(diff);
         r = finish(&making, err);
     }

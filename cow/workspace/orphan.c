@@ -109,7 +109,7 @@ int ramet_wtask_dropped(struct ramet_wtask *task, uint64_t ino, struct ramet_win
     if (!used && inode->pages < (uint64_t)erase_groups * RAMET_WGROUP / 2)
         return erase_all(task, ino, inode, err);
     put_orphan(task, ino);
-    task->orphan_unused = !used;
+    task->orphan_unused = task->orphan_unused || !used;
     ramet_wtask_put_inode(task, ino, inode);
     return 0;
 }

@@ -6,15 +6,12 @@
 
 #include <string.h>
 
-/* The lock is held exclusively: what the workspace wrote is not its own any more. */
+/* The lock is held exclusively. */
 static int share(struct ramet_workspace *from, struct ramet_workspace *to, struct ramet_error *err)
 {
-    int r = ramet_wtree_share(&to->tree, &from->tree, err);
-    if (r == 0)
-        r = ramet_wfiles_open(to, err);
+    int r = ramet_whead_branch_off(from, to, err);
     if (r < 0)
         return r;
-    from->owner = atomic_fetch_add(&from->set->next_owner, 1);
     pthread_mutex_lock(&from->set->names);
     r = ramet_whead_link(to, err);
     pthread_mutex_unlock(&from->set->names);
@@ -32,8 +29,6 @@ int ramet_wview_open(struct ramet_workspace *workspace, struct ramet_workspace *
     if (r < 0)
         return r;
     view->is_state = view->is_view = view->announced = true;
-    view->uid = workspace->uid;
-    view->gid = workspace->gid;
     r = ramet_workspace_lock(workspace, err);
     if (r < 0)
         return r;
