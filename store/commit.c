@@ -385,7 +385,7 @@ int ramet_commit_repair(struct ramet_store *store, struct ramet_error *err)
 int ramet_commit_checkpoint(struct ramet_store *store, struct ramet_error *err)
 {
     static const enum ramet_kv_family families[] = {RAMET_KV_SNAPSHOTS, RAMET_KV_REFS, RAMET_KV_BRANCHES,
-                                                      RAMET_KV_WORKSPACES};
+                                                    RAMET_KV_WORKSPACES};
     enum { count = sizeof families / sizeof *families };
     _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(store->kv);
     int r = batch ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a checkpoint");

@@ -37,8 +37,8 @@
 #include <sys/stat.h>
 
 static const char *const family_names[RAMET_KV_FAMILY_COUNT] = {
-    [RAMET_KV_META] = "default",        [RAMET_KV_INDEX] = "index", [RAMET_KV_FRAMES] = "frames",
-    [RAMET_KV_SNAPSHOTS] = "snapshots", [RAMET_KV_REFS] = "refs",   [RAMET_KV_BRANCHES] = "branches",
+    [RAMET_KV_META] = "default",          [RAMET_KV_INDEX] = "index", [RAMET_KV_FRAMES] = "frames",
+    [RAMET_KV_SNAPSHOTS] = "snapshots",   [RAMET_KV_REFS] = "refs",   [RAMET_KV_BRANCHES] = "branches",
     [RAMET_KV_WORKSPACES] = "workspaces",
 };
 

@@ -44,6 +44,7 @@ struct ramet_wepoch {
     ramet_chunk *table; /* owned; next_slot of them, when settled */
 
     struct ramet_wjournal journal;
+    uint64_t begin_sequence, last_sequence; /* commit.queue: of its first and its newest record */
 };
 
 /* Makes the files of an epoch, or opens those that are there. */

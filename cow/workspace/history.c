@@ -173,7 +173,13 @@ static int next_life(struct ramet_workspace *workspace, struct ramet_workspace *
     memcpy(next->id, workspace->id, sizeof next->id);
     next->quota_bytes = workspace->quota_bytes;
     next->quota_inodes = workspace->quota_inodes;
-    return r < 0 ? r : ramet_whead_branch_off(state, next, err);
+    if (r == 0)
+        r = ramet_whead_branch_off(state, next, err);
+    if (r == 0 && !workspace->has_base) { /* it was not forked, and the state is no fork's beginning */
+        ramet_wtree_drop(&next->base);
+        next->has_base = false;
+    }
+    return r;
 }
 
 /* All in one record. Under names, the gate held for writing. */

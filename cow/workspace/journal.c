@@ -94,7 +94,7 @@ size_t ramet_wjrecord_check(const uint8_t *data, size_t size, uint64_t *ret_sequ
 static void queue_locked(struct ramet_workspaces *set, struct ramet_wepoch *epoch, struct ramet_wjrecord *record)
 {
     struct ramet_wcommit *commit = &set->commit;
-    record->sequence = ++commit->sequence;
+    record->sequence = epoch->last_sequence = ++commit->sequence;
     record->next = NULL;
     *(epoch->journal.last ? &epoch->journal.last->next : &epoch->journal.first) = record;
     epoch->journal.last = record;
@@ -129,6 +129,7 @@ int ramet_wset_begin_epoch(struct ramet_workspaces *set, struct ramet_wepoch *ep
     epoch->older = set->epoch;
     set->epoch = epoch;
     queue_locked(set, epoch, record);
+    epoch->begin_sequence = record->sequence;
     pthread_mutex_unlock(&set->commit.queue);
     return 0;
 }
@@ -250,6 +251,15 @@ static void take_round(struct ramet_workspaces *set, struct ramet_wepoch *epoch,
         ret->bytes += record->size;
 }
 
+static void free_records(struct ramet_wjrecord *record)
+{
+    while (record) {
+        struct ramet_wjrecord *next = record->next;
+        free(record);
+        record = next;
+    }
+}
+
 static void put_back(struct ramet_workspaces *set, struct round *round)
 {
     pthread_mutex_lock(&set->commit.queue);
@@ -280,12 +290,21 @@ static int commit_epochs(struct ramet_workspaces *set, struct ramet_wepoch *epoc
     }
     atomic_fetch_sub(&set->commit.queued_bytes, round.bytes);
     ramet_wepoch_free_slots(epoch, &round.released);
-    while (round.first) {
-        struct ramet_wjrecord *record = round.first;
-        round.first = record->next;
-        free(record);
-    }
+    free_records(round.first);
     return 0;
+}
+
+void ramet_wset_settled(struct ramet_workspaces *set, struct ramet_wepoch *epoch)
+{
+    for (struct ramet_wepoch *e = epoch; e; e = e->older) {
+        struct round round;
+        take_round(set, e, &round);
+        atomic_fetch_sub(&set->commit.queued_bytes, round.bytes);
+        free_records(round.first);
+        free(round.released.slots);
+    }
+    if (atomic_load(&set->commit.durable) < epoch->last_sequence)
+        atomic_store(&set->commit.durable, epoch->last_sequence);
 }
 
 int ramet_wset_commit(struct ramet_workspaces *set, uint64_t sequence, struct ramet_error *err)

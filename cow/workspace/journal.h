@@ -105,4 +105,8 @@ void ramet_wset_commit_stop(struct ramet_workspaces *set);
  */
 int ramet_wset_begin_epoch(struct ramet_workspaces *set, struct ramet_wepoch *epoch, struct ramet_error *err);
 
+/* The checkpoint that holds all changes of these epochs is durable: what is queued for them goes. commit.lock is held.
+ */
+void ramet_wset_settled(struct ramet_workspaces *set, struct ramet_wepoch *epoch);
+
 #endif

@@ -235,10 +235,3 @@ void ramet_workspaces_close(struct ramet_workspaces *set)
         ramet_workspaces_checkpoint(set, NULL);
     free_set(set);
 }
-
-int ramet_workspaces_checkpoint(struct ramet_workspaces *set, struct ramet_error *err)
-{
-    (void)set;
-    (void)err;
-    return 0;
-}

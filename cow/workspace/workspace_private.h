@@ -69,7 +69,8 @@ struct ramet_workspaces {
     char *dir; /* owned; STORE/workspaces */
     _Atomic uint64_t next_owner, next_ino;
 
-    pthread_mutex_t maintenance;
+    pthread_mutex_t maintenance; /* guards the next one */
+    uint64_t stamp;              /* given to nodes by the last walk over all trees */
     pthread_rwlock_t gate;
     struct ramet_wepoch *epoch; /* gate; the current one, and through `older` those it follows */
 
