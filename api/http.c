@@ -161,6 +161,32 @@ void ramet_http_add_header(struct ramet_http_response *response, const char *nam
     strcpy(response->headers[response->header_count++].value, value);
 }
 
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    return (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+size_t ramet_http_decode(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from; to++) {
+        int high = *from == '%' ? hex_digit(from[1]) : -1, low = high < 0 ? -1 : hex_digit(from[2]);
+        *to = low < 0 ? *from : (char)(high << 4 | low);
+        from += low < 0 ? 1 : 3;
+    }
+    *to = '\0';
+    return (size_t)(to - text);
+}
+
+/* libmicrohttpd leaves decoding to us: in a path it comes after the '/' have been seen. */
+static size_t leave_encoded(void *cls, struct MHD_Connection *connection, char *text)
+{
+    (void)cls, (void)connection;
+    return strlen(text);
+}
+
 static enum MHD_Result add_param(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     struct exchange *x = cls;
@@ -169,6 +195,10 @@ static enum MHD_Result add_param(void *cls, enum MHD_ValueKind kind, const char 
         x->too_many_params = true;
         return MHD_NO;
     }
+    /* The connection's own copies, which nobody else reads. */
+    ramet_http_decode((char *)name);
+    if (value)
+        ramet_http_decode((char *)value);
     x->request.query[x->request.query_count].name = name;
     x->request.query[x->request.query_count++].value = value ? value : "";
     return MHD_YES;
@@ -329,11 +359,11 @@ int ramet_http_start_for(struct ramet_http_socket *sock, ramet_http_admit *admit
     http->handler = handler;
     http->context = context;
     unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_ITC | MHD_USE_ERROR_LOG;
-    http->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-                                    MHD_OPTION_LISTEN_SOCKET, ramet_http_socket_fd(sock), MHD_OPTION_NOTIFY_COMPLETED,
-                                    on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT, RAMET_HTTP_CONNECTIONS_MAX,
-                                    MHD_OPTION_CONNECTION_TIMEOUT, SILENCE_MAX_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                    (size_t)HEADER_MEMORY, MHD_OPTION_END);
+    http->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+        leave_encoded, NULL, MHD_OPTION_LISTEN_SOCKET, ramet_http_socket_fd(sock), MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT, RAMET_HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        SILENCE_MAX_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_END);
     if (!http->daemon) {
         pthread_cond_destroy(&http->idle);
         pthread_mutex_destroy(&http->lock);

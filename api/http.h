@@ -31,7 +31,7 @@
 /* Everything is borrowed for the length of the handler call. */
 struct ramet_http_request {
     const char *method;
-    const char *path;         /* percent-decoded, without the query */
+    const char *path;         /* as it was sent, without the query: percent-encoded */
     const char *content_type; /* "" when none was sent */
     const char *body;         /* NUL-terminated; "" when none was sent */
     size_t body_size;
@@ -76,6 +76,9 @@ typedef void ramet_http_handler(void *context, const struct ramet_http_request *
 typedef int ramet_http_admit(void *context, struct ramet_http_request *request, struct ramet_http_response *response,
                              struct ramet_error *err);
 ramet_http_admit ramet_http_admit_owner; /* root and the daemon's own user, as admins; ignores its context */
+
+/* Decodes %XX in place, NUL included, and returns the size; what is no %XX stays. */
+size_t ramet_http_decode(char *text);
 
 /* Answers with the error as JSON; `status` 0 takes it from the error's code. */
 void ramet_http_answer_error(struct ramet_http_response *response, int status, const struct ramet_error *error);

@@ -138,6 +138,10 @@ enum ramet_json_kind ramet_json_kind(const struct ramet_json *value)
 
 bool ramet_json_is_true(const struct ramet_json *value) { return json_is_true(cin(value)); }
 
+double ramet_json_number(const struct ramet_json *value) { return json_number_value(cin(value)); }
+int64_t ramet_json_integer(const struct ramet_json *value) { return json_integer_value(cin(value)); }
+size_t ramet_json_string_size(const struct ramet_json *value) { return json_string_length(cin(value)); }
+
 bool ramet_json_is_object(const struct ramet_json *value) { return json_is_object(cin(value)); }
 bool ramet_json_is_array(const struct ramet_json *value) { return json_is_array(cin(value)); }
 

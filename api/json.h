@@ -64,6 +64,10 @@ enum ramet_json_kind {
 enum ramet_json_kind ramet_json_kind(const struct ramet_json *value);
 bool ramet_json_is_true(const struct ramet_json *value); /* the value true itself */
 
+double ramet_json_number(const struct ramet_json *value);      /* of an integer or a real, else 0 */
+int64_t ramet_json_integer(const struct ramet_json *value);    /* of an integer, else 0 */
+size_t ramet_json_string_size(const struct ramet_json *value); /* bytes of a string, NULs included, else 0 */
+
 bool ramet_json_is_object(const struct ramet_json *value);
 bool ramet_json_is_array(const struct ramet_json *value);
 size_t ramet_json_count(const struct ramet_json *array); /* elements of an array, members of an object */

@@ -13,23 +13,38 @@
 #include <string.h>
 #include <strings.h>
 
-#define PARAM_SIZE 256
+#define PARAM_SIZE 512
+#define PARAMS 2
+
+/* The parameters of a path, decoded; "" where it has none. */
+struct params {
+    char values[PARAMS][PARAM_SIZE];
+};
 
 /* ---- matching ---- */
 
 static bool is_param(const char *segment) { return *segment == '{'; }
 
-/* Whether `path` fits `template`; the parameter's value is copied to `param`. */
-static bool match(const char *template, const char *path, char param[static PARAM_SIZE])
+/* Copies a segment, decoded. One that is empty, too long or holds a NUL is no parameter. */
+static bool take_param(const char *segment, size_t size, char param[static PARAM_SIZE])
 {
-    *param = '\0';
+    if (size == 0 || size >= PARAM_SIZE)
+        return false;
+    memcpy(param, segment, size);
+    param[size] = '\0';
+    return ramet_http_decode(param) == strlen(param);
+}
+
+/* Whether `path` fits `template`; the parameters' values are copied to `params`. */
+static bool match(const char *template, const char *path, struct params *params)
+{
+    size_t count = 0;
+    *params = (struct params){0};
     while (*template == '/' && *path == '/') {
         size_t want = strcspn(++template, "/"), have = strcspn(++path, "/");
         if (is_param(template)) {
-            if (have == 0 || have >= PARAM_SIZE)
+            if (count == PARAMS || !take_param(path, have, params->values[count++]))
                 return false;
-            memcpy(param, path, have);
-            param[have] = '\0';
         } else if (want != have || memcmp(template, path, want) != 0) {
             return false;
         }
@@ -47,12 +62,12 @@ static void add_allowed(char allow[static 64], const char *method)
 
 /* Finds the route; on failure sets the error and the HTTP status that no error code stands for. */
 static const struct ramet_route *find(const struct ramet_router *router, const struct ramet_http_request *request,
-                                      char param[static PARAM_SIZE], struct ramet_http_response *response,
+                                      struct params *params, struct ramet_http_response *response,
                                       struct ramet_error *err)
 {
     for (size_t i = 0; i < router->count; i++) {
         const struct ramet_route *route = &router->routes[i];
-        if (!match(route->path, request->path, param))
+        if (!match(route->path, request->path, params))
             continue;
         if (strcmp(route->method, request->method) == 0)
             return route;
@@ -192,10 +207,12 @@ static const char *trace_id(const char *traceparent, char ret[static 33])
 static int answer(const struct ramet_router *router, const struct ramet_http_request *request,
                   struct ramet_http_response *response, struct ramet_error *err)
 {
-    char param[PARAM_SIZE], trace[33];
+    struct params params;
+    char trace[33];
+    int status = 0;
     _cleanup_(ramet_json_cleanup) struct ramet_json *body = NULL;
     _cleanup_(ramet_json_cleanup) struct ramet_json *result = NULL;
-    const struct ramet_route *route = find(router, request, param, response, err);
+    const struct ramet_route *route = find(router, request, &params, response, err);
     if (!route)
         return -err->code;
     *response->allow = '\0';
@@ -207,10 +224,14 @@ static int answer(const struct ramet_router *router, const struct ramet_http_req
     const struct ramet_call call = {.context = router->context,
                                     .principal = &request->principal,
                                     .origin = &origin,
-                                    .param = param,
+                                    .param = params.values[0],
+                                    .param2 = params.values[1],
                                     .body = body,
-                                    .request = request};
+                                    .request = request,
+                                    .ret_status = &status};
     rc = pass(router, route, &call, rc, response, &result, err);
+    if (rc == 0 && status)
+        response->status = status;
     return rc < 0 || !route->handler ? rc : answer_json(route, result, response, err);
 }
 
@@ -258,6 +279,7 @@ int ramet_router_call(const struct ramet_router *router, const struct ramet_inne
                                     .principal = inner->principal,
                                     .origin = inner->origin,
                                     .param = inner->param ? inner->param : "",
+                                    .param2 = "",
                                     .body = !route->takes_body ? NULL
                                             : inner->body      ? inner->body
                                                                : none,

@@ -33,9 +33,11 @@ struct ramet_call {
     void *context;
     const struct ramet_principal *principal;
     const struct ramet_origin *origin; /* NULL: nothing is known */
-    const char *param;                 /* the path's {parameter}, decoded; "" when it has none */
+    const char *param;                 /* the path's first {parameter}, decoded; "" when it has none */
+    const char *param2;                /* the second */
     const struct ramet_json *body;     /* an object, {} when none was sent; NULL where the route takes none */
     const struct ramet_http_request *request;
+    int *ret_status; /* set by a writer of texts whose answer has another HTTP status than the route's; NULL: cannot */
 };
 
 /* Returns 0 and the answer, taken over by the router, or an error. */
@@ -46,7 +48,7 @@ typedef int ramet_route_text(const struct ramet_call *call, char **ret, struct r
 
 struct ramet_route {
     const char *method;
-    const char *path;      /* "/v1/sandboxes/{sandbox}/fork"; at most one {parameter}, a whole segment */
+    const char *path;      /* "/v1/sandboxes/{sandbox}/fork"; at most two {parameters}, whole segments */
     const char *operation; /* operationId in openapi.yaml */
     ramet_route_handler *handler;
     int status;               /* HTTP status of a success */

@@ -16,6 +16,8 @@ __asm__(".pushsection .rodata\n"
         ".popsection\n");
 
 static const char *const diff_query[] = {"from", "to", NULL};
+static const char *const version_query[] = {"version", NULL};
+static const char *const call_query[] = {"timeout_ms", NULL};
 static const char *const audit_query[] = {"after", "limit", NULL};
 static const char *const verify_query[] = {"from", NULL};
 static const char *const state_query[] = {"state", NULL};
@@ -29,6 +31,7 @@ static const char *const workspace_diff_query[] = {"against", "patch", NULL};
 #define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL, NULL}
 #define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL, NULL}
 #define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL, NULL}
+#define CALL(path, operation, write, query) {"POST", path, operation, NULL, 200, true, query, NULL, write, "application/json"}
 #define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL, NULL}
 #define DELETE_QUERY(path, operation, handler, query) {"DELETE", path, operation, handler, 200, false, query, NULL, NULL, NULL}
 #define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL, NULL}
@@ -92,6 +95,16 @@ static const struct ramet_route routes[] = {
     POST("/v1/policy/reload", "reloadPolicy", ramet_route_policy_reload),
     GET_QUERY("/v1/audit", "getAudit", ramet_route_audit, audit_query),
     GET_QUERY("/v1/audit/verify", "verifyAudit", ramet_route_audit_verify, verify_query),
+
+    GET("/v1/tools", "listServers", ramet_route_tool_servers),
+    CREATE("/v1/tools", "addServer", ramet_route_tool_server_add),
+    POST("/v1/tools/import", "importServers", ramet_route_tool_import),
+    GET("/v1/tools/{server}", "getServer", ramet_route_tool_server),
+    DELETE("/v1/tools/{server}", "removeServer", ramet_route_tool_server_remove),
+    POST("/v1/tools/{server}/refresh", "refreshServer", ramet_route_tool_refresh),
+    GET_QUERY("/v1/tools/{server}/document", "getToolsDocument", ramet_route_tool_document, version_query),
+    GET_QUERY("/v1/tools/{server}/diff", "diffTools", ramet_route_tool_diff, diff_query),
+    CALL("/v1/tools/{server}/{tool}/call", "callTool", ramet_route_tool_call, call_query),
 
     GET_TEXT("/openapi.yaml", "getOpenapi", ramet_openapi_yaml, "application/yaml"),
 };

@@ -35,6 +35,12 @@ ramet_route_handler ramet_route_recompress_start, ramet_route_recompress, ramet_
 ramet_route_handler ramet_route_principal, ramet_route_policy, ramet_route_policy_reload;
 ramet_route_handler ramet_route_audit, ramet_route_audit_verify;
 
+/* routes_tools.c */
+ramet_route_handler ramet_route_tool_servers, ramet_route_tool_server_add, ramet_route_tool_import;
+ramet_route_handler ramet_route_tool_server, ramet_route_tool_server_remove, ramet_route_tool_refresh;
+ramet_route_handler ramet_route_tool_document, ramet_route_tool_diff;
+ramet_route_text ramet_route_tool_call;
+
 /* routes_table.c: openapi.yaml as text, embedded by the assembler. */
 extern const char ramet_openapi_yaml[];
 

@@ -15,6 +15,7 @@
 #include "mount.h"
 #include "service_private.h"
 #include "tools/catalogue.h"
+#include "tools/registry.h"
 #include "workspace_mount.h"
 
 #include <errno.h>
@@ -50,7 +51,8 @@ static int open_tools(struct ramet_service *service, const char *store_dir, stru
 {
     char dir[PATH_MAX];
     snprintf(dir, sizeof dir, "%s/tools", store_dir);
-    return ramet_tools_catalogue_open(dir, &service->tools_catalogue, err);
+    int r = ramet_tools_catalogue_open(dir, &service->tools_catalogue, err);
+    return r < 0 ? r : ramet_tools_open(dir, service->tools_catalogue, &service->tools, err);
 }
 
 static int open_parts(struct ramet_service *service, const struct ramet_service_config *config, struct ramet_error *err)
@@ -138,6 +140,7 @@ void ramet_service_close(struct ramet_service *service)
     ramet_workspace_mount_stop(service->workspace_mount);
     ramet_workspaces_close(service->workspaces);
     ramet_mount_stop(service->mount);
+    ramet_tools_close(service->tools);
     ramet_tools_catalogue_close(service->tools_catalogue);
     ramet_catalog_close(service->catalog);
     ramet_store_close(service->store);
@@ -146,6 +149,8 @@ void ramet_service_close(struct ramet_service *service)
     pthread_mutex_destroy(&service->lock);
     free(service);
 }
+
+struct ramet_tools *ramet_service_tools(struct ramet_service *service) { return service->tools; }
 
 struct ramet_tools_catalogue *ramet_service_tools_catalogue(struct ramet_service *service)
 {

@@ -27,6 +27,7 @@
 #define RAMET_INFO_TAGS 8   /* tags shown per snapshot */
 
 struct ramet_service;
+struct ramet_tools;
 struct ramet_tools_catalogue;
 
 struct ramet_service_config {
@@ -323,7 +324,8 @@ void ramet_service_job_stop(struct ramet_service *service, enum ramet_job_kind k
 int ramet_service_job_get(struct ramet_service *service, enum ramet_job_kind kind, struct ramet_job_info *ret,
                           struct ramet_error *err);
 
-/* What MCP servers list (tools/catalogue.h); borrowed, as long as the service is open. */
+/* MCP servers and what they list (tools/registry.h, tools/catalogue.h); borrowed, as long as the service is open. */
+struct ramet_tools *ramet_service_tools(struct ramet_service *service);
 struct ramet_tools_catalogue *ramet_service_tools_catalogue(struct ramet_service *service);
 
 /*

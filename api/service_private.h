@@ -17,6 +17,7 @@ struct ramet_jobs;
 struct ramet_mount;
 struct ramet_workspaces;
 struct ramet_workspace_mount;
+struct ramet_tools;
 struct ramet_tools_catalogue;
 
 struct ramet_service {
@@ -27,6 +28,7 @@ struct ramet_service {
     struct ramet_workspaces *workspaces;
     struct ramet_workspace_mount *workspace_mount; /* below the mount */
     struct ramet_tools_catalogue *tools_catalogue; /* below STORE/tools */
+    struct ramet_tools *tools;
     struct ramet_jobs *jobs;
     struct ramet_commit_queue *commits;
     struct ramet_vm_pool *pool;

@@ -67,11 +67,28 @@ static int parse_number(const struct cli_option *o, const char *text, struct ram
     return 0;
 }
 
+static int add_to_list(struct cli_list *list, const char *value, struct ramet_error *err)
+{
+    const char **grown = reallocarray(list->items, list->count + 1, sizeof *grown);
+    if (!grown)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the command line");
+    list->items = grown;
+    list->items[list->count++] = value;
+    return 0;
+}
+
+void cli_list_free(struct cli_list *list)
+{
+    free(list->items);
+    *list = (struct cli_list){0};
+}
+
 static int store_option(const struct cli_option *o, const char *value, struct ramet_error *err)
 {
     switch (o->kind) {
     case CLI_FLAG: *(bool *)o->to = true; return 0;
     case CLI_TEXT: *(const char **)o->to = value; return 0;
+    case CLI_LIST: return add_to_list(o->to, value, err);
     case CLI_NUMBER:
     case CLI_SIZE: break;
     }

@@ -25,14 +25,21 @@ struct cli {
 /* Returns an exit code >= 0, or a negative code with cli->err set. */
 typedef int cli_run(struct cli *cli, int argc, char **argv);
 
-enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_NUMBER, CLI_SIZE };
+enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_NUMBER, CLI_SIZE, CLI_LIST };
+
+/* The values of an option that may be given again and again; borrowed from argv. */
+struct cli_list {
+    const char **items;
+    size_t count;
+};
+void cli_list_free(struct cli_list *list);
 
 struct cli_option {
     char letter; /* or 0 */
     const char *name;
     const char *value; /* how help calls its value; NULL for a flag */
     enum cli_kind kind;
-    void *to; /* bool, const char *, uint64_t (both others); a size takes K, M, G, T */
+    void *to; /* bool, const char *, uint64_t (NUMBER and SIZE, which takes K, M, G, T), struct cli_list */
     const char *help;
 };
 

@@ -38,6 +38,7 @@ static const struct command {
     {"store", "stat|gc|fsck|scrub|recompress", "figures, garbage collection, verification", cmd_store},
     {"audit", "ls|tail|verify", "who did what", cmd_audit},
     {"policy", "show|reload|whoami", "who may do what", cmd_policy},
+    {"tools", "add|ls|call|...", "MCP servers and their tools", cmd_tools},
     {"version", "", "print the version", cmd_version},
     {"help", "[COMMAND]", "explain a command", cmd_help},
 };

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 
 enum { values_max = 8 << 20 }; /* more than the client takes from a server */
-static const off_t file_max = 256 << 20;
+static const size_t file_max = 256 << 20;
 
 struct ramet_tools_doc {
     atomic_uint refs;
@@ -106,62 +106,20 @@ int ramet_tools_doc_make(struct ramet_json *listed, uint64_t version, int64_t fe
 
 /* ---- files ---- */
 
-static int file_path(char path[static PATH_MAX], const char *dir, uint64_t version, const char *suffix,
-                     struct ramet_error *err)
+static int file_path(char path[static PATH_MAX], const char *dir, uint64_t version, struct ramet_error *err)
 {
-    int size = snprintf(path, PATH_MAX, "%s/%" PRIu64 ".json%s", dir, version, suffix);
+    int size = snprintf(path, PATH_MAX, "%s/%" PRIu64 ".json", dir, version);
     return size < PATH_MAX ? 0 : ramet_error_set(err, RAMET_INVALID, "%.300s: the path is too long", dir);
-}
-
-static int write_synced(const char *path, const char *text, struct ramet_error *err)
-{
-    _autoclose_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return ramet_error_os(err, errno, "cannot make %.300s", path);
-    int rc = ramet_file_write(fd, path, text, strlen(text), 0, err);
-    if (rc == 0 && fsync(fd) < 0)
-        rc = ramet_error_os(err, errno, "cannot sync %.300s", path);
-    return rc;
 }
 
 int ramet_tools_doc_write(const struct ramet_tools_doc *doc, const char *dir, struct ramet_error *err)
 {
-    char path[PATH_MAX], temporary[PATH_MAX];
+    char path[PATH_MAX];
     _autofree_ char *text = ramet_json_text(doc->json);
     if (!text)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to write %.300s", dir);
-    int rc = file_path(path, dir, doc->version, "", err);
-    if (rc == 0)
-        rc = file_path(temporary, dir, doc->version, ".tmp", err);
-    if (rc < 0)
-        return rc;
-    rc = write_synced(temporary, text, err);
-    if (rc == 0 && rename(temporary, path) < 0)
-        rc = ramet_error_os(err, errno, "cannot rename %.300s", temporary);
-    if (rc < 0) {
-        unlink(temporary);
-        return rc;
-    }
-    return ramet_dir_sync(dir, err);
-}
-
-static int read_text(const char *path, char **ret, size_t *ret_size, struct ramet_error *err)
-{
-    struct stat st;
-    _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return ramet_error_os(err, errno, "cannot read %.300s", path);
-    if (!S_ISREG(st.st_mode) || st.st_size > file_max)
-        return ramet_error_set(err, RAMET_CORRUPT, "%.300s is no document of tools", path);
-    _autofree_ char *text = malloc((size_t)st.st_size + 1);
-    if (!text)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for %.300s", path);
-    int rc = ramet_file_read(fd, path, text, (size_t)st.st_size, 0, err);
-    if (rc < 0)
-        return rc;
-    *ret_size = (size_t)st.st_size;
-    *ret = STEAL(text);
-    return 0;
+    int rc = file_path(path, dir, doc->version, err);
+    return rc < 0 ? rc : ramet_file_replace(path, text, strlen(text), 0600, err);
 }
 
 int ramet_tools_doc_read(const char *dir, const char *server, uint64_t version, struct ramet_tools_doc **ret,
@@ -172,9 +130,9 @@ int ramet_tools_doc_read(const char *dir, const char *server, uint64_t version, 
     _cleanup_(ramet_json_cleanup) struct ramet_json *json = NULL;
     _cleanup_(ramet_tools_doc_cleanup) struct ramet_tools_doc *doc = NULL;
     size_t size = 0;
-    int rc = file_path(path, dir, version, "", err);
+    int rc = file_path(path, dir, version, err);
     if (rc == 0)
-        rc = read_text(path, &text, &size, err);
+        rc = ramet_file_read_all(path, file_max, &text, &size, err);
     if (rc < 0)
         return rc;
     if (ramet_json_parse_lenient(text, size, values_max, &json, NULL) < 0 || !ramet_json_is_object(json) ||
@@ -198,7 +156,7 @@ int ramet_tools_doc_read(const char *dir, const char *server, uint64_t version, 
 int ramet_tools_doc_remove(const char *dir, uint64_t version, struct ramet_error *err)
 {
     char path[PATH_MAX];
-    int rc = file_path(path, dir, version, "", err);
+    int rc = file_path(path, dir, version, err);
     if (rc == 0 && unlink(path) < 0 && errno != ENOENT)
         rc = ramet_error_os(err, errno, "cannot remove %.300s", path);
     return rc;
@@ -265,7 +223,7 @@ void ramet_tools_doc_note_checked(const char *dir, uint64_t version, int64_t whe
     char path[PATH_MAX];
     struct timespec when = {.tv_sec = when_ms / 1000, .tv_nsec = when_ms % 1000 * 1000000};
     const struct timespec times[2] = {when, when};
-    if (file_path(path, dir, version, "", NULL) == 0)
+    if (file_path(path, dir, version, NULL) == 0)
         (void)utimensat(AT_FDCWD, path, times, 0);
 }
 
@@ -273,7 +231,7 @@ int64_t ramet_tools_doc_checked(const char *dir, uint64_t version)
 {
     char path[PATH_MAX];
     struct stat st;
-    if (file_path(path, dir, version, "", NULL) < 0 || stat(path, &st) < 0)
+    if (file_path(path, dir, version, NULL) < 0 || stat(path, &st) < 0)
         return 0;
     return (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 }

@@ -30,7 +30,8 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-enum { HIGH_FD = 64 }; /* above every descriptor a child gets */
+enum { HIGH_FD = 64 };  /* above every descriptor a child gets */
+enum { term_ms = 300 }; /* between SIGTERM and SIGKILL */
 
 struct ramet_process {
     pid_t pid;
@@ -94,8 +95,10 @@ static _Noreturn void run_child(const struct job *job)
     struct rlimit no_core = {0, 0};
     int failure_fd = fcntl(job->failure_fd, F_DUPFD_CLOEXEC, HIGH_FD);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == job->parent && setsid() >= 0 &&
-        dup2(job->null_fd, STDIN_FILENO) >= 0 && dup2(spawn->output_fd, STDOUT_FILENO) >= 0 &&
-        dup2(spawn->output_fd, STDERR_FILENO) >= 0 && place_fds(spawn->fds, spawn->fd_count) &&
+        dup2(spawn->input_fd ? spawn->input_fd : job->null_fd, STDIN_FILENO) >= 0 &&
+        dup2(spawn->output_fd, STDOUT_FILENO) >= 0 &&
+        dup2(spawn->error_fd ? spawn->error_fd : spawn->output_fd, STDERR_FILENO) >= 0 &&
+        (!spawn->directory || chdir(spawn->directory) == 0) && place_fds(spawn->fds, spawn->fd_count) &&
         close_range(RAMET_PROCESS_FIRST_FD + (unsigned)spawn->fd_count, ~0U, CLOSE_RANGE_CLOEXEC) == 0) {
         setrlimit(RLIMIT_CORE, &no_core);
         reset_signals();
@@ -208,6 +211,7 @@ int ramet_process_spawn(const struct ramet_spawn *spawn, struct ramet_process **
     return 0;
 }
 
+int ramet_process_pidfd(const struct ramet_process *process) { return process->pidfd; }
 pid_t ramet_process_pid(const struct ramet_process *process) { return process->pid; }
 
 static bool reap(struct ramet_process *process, int flags)
@@ -237,6 +241,40 @@ bool ramet_process_wait(struct ramet_process *process, unsigned timeout_ms, int 
     if (ret_status)
         *ret_status = process->status;
     return true;
+}
+
+/* Unreaped, its pid is still the number of its session's group and nobody else's. */
+static void signal_group(struct ramet_process *process, int number)
+{
+    pthread_mutex_lock(&process->lock);
+    if (!process->reaped)
+        kill(-process->pid, number);
+    pthread_mutex_unlock(&process->lock);
+}
+
+/* True when it ended in time; it is not reaped. */
+static bool await_end(const struct ramet_process *process, unsigned timeout_ms)
+{
+    struct pollfd pfd = {.fd = process->pidfd, .events = POLLIN};
+    uint64_t deadline_us = ramet_deadline_us(timeout_ms);
+    int ready;
+    do {
+        struct timespec left = ramet_timespec_us(ramet_left_us(deadline_us));
+        ready = ppoll(&pfd, 1, &left, NULL);
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
+}
+
+void ramet_process_end(struct ramet_process *process, unsigned timeout_ms, int *ret_status)
+{
+    if (!await_end(process, timeout_ms)) {
+        signal_group(process, SIGTERM);
+        await_end(process, term_ms);
+    }
+    signal_group(process, SIGKILL);
+    reap(process, 0);
+    if (ret_status)
+        *ret_status = process->status;
 }
 
 void ramet_process_free(struct ramet_process *process)

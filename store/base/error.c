@@ -30,6 +30,7 @@ static const struct {
     [RAMET_UNSUPPORTED] = {"unsupported", EOPNOTSUPP, 501, 15},
     [RAMET_UNAVAILABLE] = {"unavailable", ECONNREFUSED, 503, 16},
     [RAMET_VMM] = {"vmm", EIO, 502, 17},
+    [RAMET_REMOTE] = {"remote", EREMOTEIO, 502, 18},
     [RAMET_INTERNAL] = {"internal", EIO, 500, 1},
 };
 

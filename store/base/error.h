@@ -29,6 +29,7 @@ enum ramet_code {
     RAMET_UNSUPPORTED, /* this kernel, VMM or build cannot */
     RAMET_UNAVAILABLE, /* the daemon or a program is not there */
     RAMET_VMM,         /* the VMM failed or died */
+    RAMET_REMOTE,      /* a server that we asked for somebody answers with an error of its own */
     RAMET_INTERNAL,    /* a bug of ours, reported rather than asserted */
     RAMET_CODE_COUNT
 };

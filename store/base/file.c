@@ -52,6 +52,55 @@ int ramet_file_sync(int fd, const char *name, struct ramet_error *err)
     return 0;
 }
 
+int ramet_file_read_all(const char *path, size_t max, char **ret, size_t *ret_size, struct ramet_error *err)
+{
+    struct stat st;
+    _autoclose_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return ramet_error_os(err, errno, "cannot read %.300s", path);
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > max)
+        return ramet_error_set(err, RAMET_TOO_LARGE, "%.300s is no file of at most %zu bytes", path, max);
+    _autofree_ char *data = malloc((size_t)st.st_size + 1);
+    if (!data)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for %.300s", path);
+    int rc = ramet_file_read(fd, path, data, (size_t)st.st_size, 0, err);
+    if (rc < 0)
+        return rc;
+    data[st.st_size] = '\0';
+    *ret_size = (size_t)st.st_size;
+    *ret = STEAL(data);
+    return 0;
+}
+
+static int write_synced(const char *path, const void *data, size_t size, mode_t mode, struct ramet_error *err)
+{
+    unlink(path); /* what a crash left may have another mode */
+    _autoclose_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0)
+        return ramet_error_os(err, errno, "cannot make %.300s", path);
+    int rc = ramet_file_write(fd, path, data, size, 0, err);
+    if (rc == 0 && fsync(fd) < 0)
+        rc = ramet_error_os(err, errno, "cannot sync %.300s", path);
+    return rc;
+}
+
+int ramet_file_replace(const char *path, const void *data, size_t size, mode_t mode, struct ramet_error *err)
+{
+    char temporary[PATH_MAX], parent[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (!slash || snprintf(temporary, sizeof temporary, "%s.tmp", path) >= PATH_MAX)
+        return ramet_error_set(err, RAMET_INVALID, "%.300s is no usable file name", path);
+    snprintf(parent, sizeof parent, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    int rc = write_synced(temporary, data, size, mode, err);
+    if (rc == 0 && rename(temporary, path) < 0)
+        rc = ramet_error_os(err, errno, "cannot rename %.300s", temporary);
+    if (rc < 0) {
+        unlink(temporary);
+        return rc;
+    }
+    return ramet_dir_sync(parent, err);
+}
+
 int ramet_dir_make(const char *path, mode_t mode, struct ramet_error *err)
 {
     char part[PATH_MAX];

@@ -13,6 +13,12 @@ int ramet_file_read(int fd, const char *name, void *buf, size_t size, uint64_t o
 int ramet_file_write(int fd, const char *name, const void *buf, size_t size, uint64_t offset, struct ramet_error *err);
 int ramet_file_sync(int fd, const char *name, struct ramet_error *err); /* fdatasync */
 
+/* All bytes of a regular file of at most `max`, NUL-terminated after *ret_size; owned by the caller. */
+int ramet_file_read_all(const char *path, size_t max, char **ret, size_t *ret_size, struct ramet_error *err);
+/* Makes `path` a file of these bytes, whole or not at all whatever happens: PATH.tmp, synced, renamed, directory
+ * synced. */
+int ramet_file_replace(const char *path, const void *data, size_t size, mode_t mode, struct ramet_error *err);
+
 /* mkdir -p with `mode` for what is made. */
 int ramet_dir_make(const char *path, mode_t mode, struct ramet_error *err);
 int ramet_dir_sync(const char *path, struct ramet_error *err);

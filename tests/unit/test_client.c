@@ -190,7 +190,7 @@ static void test_the_rest(void **state)
     check_ok(ramet_client_remove_sandbox(f->client, "web", &err));
     assert_string_equal(seen, "DELETE /v1/sandboxes/web -");
     check_ok(ramet_client_remove_snapshot(f->client, "a b%", &err));
-    assert_string_equal(seen, "DELETE /v1/snapshots/a b% -");
+    assert_string_equal(seen, "DELETE /v1/snapshots/a%20b%25 -");
 }
 
 static void test_errors(void **state)
@@ -203,7 +203,9 @@ static void test_errors(void **state)
     assert_string_equal(err.msg, "it is paused");
     assert_string_equal(err.hint, "resume it");
     assert_string_equal(sandbox.name, "untouched");
-    check_fails(ramet_client_remove_sandbox(f->client, "a/b", &err), RAMET_NOT_FOUND);
+    /* A '/' within a name is no separator. */
+    check_fails(ramet_client_remove_sandbox(f->client, "a/b", &err), RAMET_CONFLICT);
+    assert_string_equal(seen, "DELETE /v1/sandboxes/a%2Fb -");
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
