@@ -3,6 +3,7 @@
 #include "base/codec.h"
 #include "base/file.h"
 #include "catalog_private.h"
+#include "workspace/stored.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -47,6 +48,7 @@ int ramet_catalog_open(struct ramet_store *store, struct ramet_catalog **ret, st
     catalog->store = store;
     pthread_mutex_init(&catalog->record_lock, NULL);
     pthread_mutex_init(&catalog->lock, NULL);
+    pthread_mutex_init(&catalog->workspaces_lock, NULL);
     catalog->images = ramet_image_set_new(store);
     int r = catalog->images && asprintf(&catalog->branch_dir, "%s/branches", ramet_store_dir(store)) >= 0
                 ? ramet_dir_make(catalog->branch_dir, 0700, err)
@@ -85,6 +87,7 @@ void ramet_catalog_close(struct ramet_catalog *catalog)
     ramet_image_set_free(catalog->images);
     pthread_mutex_destroy(&catalog->record_lock);
     pthread_mutex_destroy(&catalog->lock);
+    pthread_mutex_destroy(&catalog->workspaces_lock);
     free(catalog);
 }
 
@@ -133,7 +136,8 @@ int ramet_name_check(const char *name, const char *what, struct ramet_error *err
 static int mark(void *ctx, struct ramet_gc *gc, struct ramet_error *err)
 {
     struct ramet_catalog *catalog = ctx;
-    return ramet_image_set_mark(catalog->images, gc, err);
+    int r = ramet_image_set_mark(catalog->images, gc, err);
+    return r < 0 ? r : ramet_workspaces_mark(catalog, gc, err);
 }
 
 int ramet_catalog_gc(struct ramet_catalog *catalog, struct ramet_gc_result *ret, struct ramet_error *err)

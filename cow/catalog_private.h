@@ -20,6 +20,8 @@ struct ramet_catalog {
     struct ramet_branch **branch_names;       /* the branches in name order; owned */
     struct ramet_tag *tags;                   /* in name order; owned */
     size_t tag_count;
+    pthread_mutex_t workspaces_lock;     /* held while they are marked; guards the next one */
+    struct ramet_workspaces *workspaces; /* the open set, or NULL */
 };
 
 /* catalog.c */

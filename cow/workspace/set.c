@@ -2,6 +2,7 @@
 /* The set of a store's workspaces: opening, closing, finding, locking. */
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "catalog_private.h"
 #include "change_private.h"
 #include "epoch.h"
 #include "files.h"
@@ -219,9 +220,13 @@ int ramet_workspaces_open(struct ramet_catalog *catalog, struct ramet_workspaces
     if (r == 0)
         r = ramet_wset_commit_start(set, err);
     if (r < 0) {
+        ramet_wset_commit_stop(set);
         free_set(set);
         return r;
     }
+    pthread_mutex_lock(&catalog->workspaces_lock);
+    catalog->workspaces = set;
+    pthread_mutex_unlock(&catalog->workspaces_lock);
     *ret = set;
     return 0;
 }
@@ -233,5 +238,8 @@ void ramet_workspaces_close(struct ramet_workspaces *set)
     ramet_wset_commit_stop(set);
     if (ramet_workspaces_sync(set, NULL) == 0)
         ramet_workspaces_checkpoint(set, NULL);
+    pthread_mutex_lock(&set->catalog->workspaces_lock);
+    set->catalog->workspaces = NULL;
+    pthread_mutex_unlock(&set->catalog->workspaces_lock);
     free_set(set);
 }
