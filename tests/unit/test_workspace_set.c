@@ -360,9 +360,13 @@ static void *checkpoints(void *ctx)
 {
     struct model *model = ctx;
     struct ramet_error own = {0};
-    while (!atomic_load(&model->stop))
+    struct ramet_gc_result result;
+    for (unsigned i = 0; !atomic_load(&model->stop); i++) {
         if (ramet_workspaces_checkpoint(model->world->set, &own) < 0)
             fail_msg("checkpoint: %s", own.msg);
+        if (i % 4 == 3 && ramet_catalog_gc(model->world->catalog, &result, &own) < 0)
+            fail_msg("gc: %s", own.msg);
+    }
     return NULL;
 }
 
@@ -376,6 +380,9 @@ static void run(struct model *model, int count, bool beside)
         step(model);
         if (!beside && test_below(300) == 0)
             check_ok(ramet_workspaces_checkpoint(model->world->set, &err));
+        struct ramet_gc_result result;
+        if (!beside && test_below(400) == 0)
+            check_ok(ramet_catalog_gc(model->world->catalog, &result, &err));
         if (test_below(500) == 0)
             check_all(model);
     }
