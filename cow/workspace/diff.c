@@ -111,8 +111,11 @@ static int add_event(struct making *making, const struct event *event, struct ra
     int r = event_path(making, event, &path, err);
     if (r < 0)
         return r;
-    return add_item(making, path, NULL, event->gained ? RAMET_WDIFF_ADDED : RAMET_WDIFF_REMOVED,
-                    event->gained ? 0 : event->ino, event->gained ? event->ino : 0, err);
+    r = add_item(making, path, NULL, event->gained ? RAMET_WDIFF_ADDED : RAMET_WDIFF_REMOVED,
+                 event->gained ? 0 : event->ino, event->gained ? event->ino : 0, err);
+    if (r == 0 && !event->gained) /* for join_pairs; look_closer puts what belongs there */
+        making->diff->items[making->diff->count - 1].before.blocks = event->name->dir;
+    return r;
 }
 
 static int add_rename(struct making *making, const struct event *lost, const struct event *gained,
@@ -251,22 +254,54 @@ static void free_item(struct ramet_wdiff_item *item)
     free(item->old_path);
 }
 
-/* Neighbours that say removed and added of one path become one. */
-static void join_pairs(struct ramet_wdiff *diff)
+/* Whether what is left of the path of a directory lies where it lay: nothing above it that still is was renamed. */
+static int in_place(struct making *making, uint64_t dir, bool *ret, struct ramet_error *err)
 {
+    struct ramet_wdiff *diff = making->diff;
+    _autofree_ char *before = NULL, *after = NULL;
+    struct ramet_winode inode;
+    int r = 0;
+    *ret = true;
+    while (making->moved_dirs && r == 0) {
+        r = ramet_wview_inode(diff->after, dir, &inode, err);
+        if (r == 0 && inode.nlink > 0)
+            break;
+        if (r == 0 || r == -RAMET_NOT_FOUND)
+            r = ramet_wview_inode(diff->before, dir, &inode, err);
+        dir = inode.parent;
+    }
+    if (!making->moved_dirs || r < 0)
+        return r;
+    r = ramet_wview_path(diff->before, dir, "", &before, err);
+    if (r == 0)
+        r = ramet_wview_path(diff->after, dir, "", &after, err);
+    if (r == 0)
+        *ret = strcmp(before, after) == 0;
+    return r;
+}
+
+/* Neighbours that say removed and added of one path become one. */
+static int join_pairs(struct making *making, struct ramet_error *err)
+{
+    struct ramet_wdiff *diff = making->diff;
     size_t kept = 0;
+    int r = 0;
     for (size_t i = 0; i < diff->count; i++) {
         struct ramet_wdiff_item *item = &diff->items[i], *last = kept > 0 ? &diff->items[kept - 1] : NULL;
-        if (last && last->what == RAMET_WDIFF_REMOVED && item->what == RAMET_WDIFF_ADDED &&
-            strcmp(last->path, item->path) == 0) {
+        bool pair = last && last->what == RAMET_WDIFF_REMOVED && item->what == RAMET_WDIFF_ADDED &&
+                    strcmp(last->path, item->path) == 0;
+        if (pair && r == 0)
+            r = in_place(making, last->before.blocks, &pair, err);
+        if (pair) {
             last->what = 0;
             last->after = item->after;
             free_item(item);
-            continue;
+        } else {
+            diff->items[kept++] = *item;
         }
-        diff->items[kept++] = *item;
     }
     diff->count = kept;
+    return r;
 }
 
 static int look_closer(struct making *making, struct ramet_wdiff_item *item, struct ramet_error *err)
@@ -328,7 +363,9 @@ int ramet_wdiff_make(struct ramet_workspace *before, struct ramet_workspace *aft
     if (r == 0) {
         if (diff->count > 0)
             qsort(diff->items, diff->count, sizeof *diff->items, by_path);
-        join_pairs(diff);
+        r = join_pairs(&making, err);
+    }
+    if (r == 0) {
         r = finish(&making, err);
     }
     ramet_wcompared_free(&making.compared);

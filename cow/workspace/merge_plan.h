@@ -25,6 +25,7 @@ struct ramet_wobject {
     char *text;                    /* owned; merged content instead of theirs */
     size_t text_size;
     size_t first, count; /* of the index: entries that have it on some side */
+    bool is_copy;        /* of theirs, and ours made the same */
     uint32_t names;      /* results that name it, as far as entries tell */
 };
 
@@ -53,6 +54,30 @@ int ramet_wmerge_build(struct ramet_wmerge_plan *plan, struct ramet_error *err);
 void ramet_wmerge_plan_free(struct ramet_wmerge_plan *plan);
 /* NULL when no side changed anything of it. */
 struct ramet_wobject *ramet_wmerge_object(struct ramet_wmerge_plan *plan, uint64_t number);
+/* --- conflicts (merge_conflict.c) --- */
+
+enum ramet_wtake ramet_wmerge_resolution(const struct ramet_wmerge_options *options, const char *path);
+/* Adds one unless it is there already; *ret: what is to be taken, ours where nothing was said. Owns the path. */
+int ramet_wmerge_add_conflict(struct ramet_wmerge_plan *plan, enum ramet_wconflict_kind kind, char *path,
+                              enum ramet_wtake *ret, struct ramet_error *err);
+int ramet_wmerge_conflict_at(struct ramet_wmerge_plan *plan, enum ramet_wconflict_kind kind,
+                             const struct ramet_wentry_plan *entry, enum ramet_wtake *ret, struct ramet_error *err);
+int ramet_wmerge_conflict_of(struct ramet_wmerge_plan *plan, enum ramet_wconflict_kind kind,
+                             const struct ramet_wobject *object, enum ramet_wtake *ret, struct ramet_error *err);
+/* A path of the object in that side, NULL without one; owned by the caller. */
+int ramet_wmerge_path(struct ramet_wmerge_plan *plan, const struct ramet_wobject *object, int side, char **ret,
+                      struct ramet_error *err);
+struct ramet_wentry_plan *ramet_wmerge_entry(struct ramet_wmerge_plan *plan, const struct ramet_wobject *object,
+                                             size_t i);
+/* The object's names become those of one side. */
+void ramet_wmerge_take_names(struct ramet_wmerge_plan *plan, const struct ramet_wobject *object, int side);
+
+/* --- the steps --- */
+
+/* The tree holds together afterwards (merge_settle.c). */
+int ramet_wmerge_settle(struct ramet_wmerge_plan *plan, struct ramet_error *err);
+/* New files that gave way without a conflict of their own get one. */
+int ramet_wmerge_tell_losses(struct ramet_wmerge_plan *plan, struct ramet_error *err);
 /* Decides all; conflicts go to the result. */
 int ramet_wmerge_decide(struct ramet_wmerge_plan *plan, struct ramet_error *err);
 /* Does it. BUSY when `ours` is not what the view shows any more. */
