@@ -39,8 +39,8 @@ void ramet_workspace_unref(struct ramet_workspace *workspace)
     if (!workspace || atomic_fetch_sub(&workspace->refs, 1) != 1)
         return;
     ramet_wfiles_close(workspace);
-    ramet_wtree_drop(&workspace->tree);
-    ramet_wtree_drop(&workspace->base);
+    ramet_wmaintain_bury(&workspace->set->maintain, &workspace->tree);
+    ramet_wmaintain_bury(&workspace->set->maintain, &workspace->base);
     pthread_rwlock_destroy(&workspace->lock);
     free(workspace);
 }

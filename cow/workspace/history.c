@@ -274,6 +274,20 @@ static void swap_change(struct change *change)
     *change = held;
 }
 
+/* Whether the name that state `at` shall have belongs to another one: of the workspace, of the parent, or given
+ * already.
+ */
+static bool is_taken(struct ramet_workspace *workspace, struct ramet_workspace *parent, const struct change *changes,
+                     size_t at)
+{
+    const char *name = changes[at].name;
+    const struct ramet_workspace *of_parent = find_state(workspace->set, parent->id, name);
+    bool taken = find_state(workspace->set, workspace->id, name) || (of_parent && of_parent != changes[at].head);
+    for (size_t i = 0; i < at && !taken; i++)
+        taken = changes[i].head->is_state && strcmp(changes[i].name, name) == 0;
+    return taken;
+}
+
 /* The states of the parent become the workspace's, its forks too. */
 static size_t gather(struct ramet_workspace *workspace, struct ramet_workspace *parent, struct change *changes)
 {
@@ -292,7 +306,7 @@ static size_t gather(struct ramet_workspace *workspace, struct ramet_workspace *
         memcpy(change->id, head->id, sizeof change->id);
         memcpy(change->sandbox, head->sandbox, sizeof change->sandbox);
         memcpy(is_state ? change->id : change->parent, workspace->id, sizeof change->id);
-        for (unsigned n = 2; is_state && find_state(set, workspace->id, change->name); n++)
+        for (unsigned n = 2; is_state && is_taken(workspace, parent, changes, count - 1); n++)
             snprintf(change->name, sizeof change->name, "%.50s-%u", head->name, n);
     }
     return count;

@@ -67,7 +67,8 @@ void ramet_wjrecord_put_u64(struct ramet_wjrecord *record, uint64_t v);
 /* Part of an epoch: what waits, and how far the file is written. */
 struct ramet_wjournal {
     struct ramet_wjrecord *first, *last; /* queue lock */
-    uint64_t end, zeroed;                /* commit lock: where the next record goes, how far the file is filled */
+    _Atomic uint64_t end;                /* commit lock to change: where the next record goes */
+    uint64_t zeroed;                     /* commit lock: how far the file is filled */
 };
 
 /* The state of group commit, part of the set. */

@@ -137,7 +137,8 @@ static int recover_epoch(struct ramet_workspaces *set, uint32_t number, struct r
         r = ramet_file_sync(epoch->pages_fd, epoch->pages_path, err);
     if (r == 0)
         r = ramet_file_sync(epoch->journal_fd, epoch->journal_path, err);
-    epoch->journal.end = epoch->journal.zeroed = end;
+    epoch->journal.zeroed = end;
+    atomic_store(&epoch->journal.end, end);
     return r;
 }
 

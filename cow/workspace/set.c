@@ -161,6 +161,7 @@ static void init_locks(struct ramet_workspaces *set)
     pthread_rwlock_init(&set->gate, &attr);
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&set->maintenance, NULL);
+    ramet_wmaintain_init(&set->maintain);
     pthread_mutex_init(&set->names, NULL);
     pthread_mutex_init(&set->commit.lock, NULL);
     pthread_mutex_init(&set->commit.queue, NULL);
@@ -194,6 +195,7 @@ static void free_set(struct ramet_workspaces *set)
     free(set->dir);
     pthread_rwlock_destroy(&set->gate);
     pthread_mutex_destroy(&set->maintenance);
+    ramet_wmaintain_destroy(&set->maintain);
     pthread_mutex_destroy(&set->names);
     pthread_mutex_destroy(&set->commit.lock);
     pthread_mutex_destroy(&set->commit.queue);
@@ -219,6 +221,8 @@ int ramet_workspaces_open(struct ramet_catalog *catalog, struct ramet_workspaces
         r = ramet_wset_recover(set, err);
     if (r == 0)
         r = ramet_wset_commit_start(set, err);
+    if (r == 0)
+        r = ramet_wmaintain_start(set, err);
     if (r < 0) {
         ramet_wset_commit_stop(set);
         free_set(set);
@@ -235,6 +239,7 @@ void ramet_workspaces_close(struct ramet_workspaces *set)
 {
     if (!set)
         return;
+    ramet_wmaintain_stop(set);
     ramet_wset_commit_stop(set);
     if (ramet_workspaces_sync(set, NULL) == 0)
         ramet_workspaces_checkpoint(set, NULL);

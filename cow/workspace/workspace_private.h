@@ -24,6 +24,7 @@
 #include "data.h"
 #include "files_state.h"
 #include "journal.h"
+#include "maintain.h"
 #include "tree_private.h"
 #include "workspace.h"
 
@@ -80,6 +81,7 @@ struct ramet_workspaces {
     struct ramet_u64map serials; /* serial -> either */
 
     struct ramet_wcommit commit;
+    struct ramet_wmaintain maintain;
 
     pthread_mutex_t spare_lock;
     struct ramet_wchange *spare; /* idle changes, kept for their memory */

@@ -366,6 +366,7 @@ static void *checkpoints(void *ctx)
             fail_msg("checkpoint: %s", own.msg);
         if (i % 4 == 3 && ramet_catalog_gc(model->world->catalog, &result, &own) < 0)
             fail_msg("gc: %s", own.msg);
+        ramet_wmaintain_trim(model->world->set);
     }
     return NULL;
 }
@@ -380,6 +381,8 @@ static void run(struct model *model, int count, bool beside)
         step(model);
         if (!beside && test_below(300) == 0)
             check_ok(ramet_workspaces_checkpoint(model->world->set, &err));
+        if (test_below(200) == 0)
+            ramet_wmaintain_trim(model->world->set);
         struct ramet_gc_result result;
         if (!beside && test_below(400) == 0)
             check_ok(ramet_catalog_gc(model->world->catalog, &result, &err));
