@@ -16,6 +16,7 @@ __asm__(".pushsection .rodata\n"
         ".popsection\n");
 
 static const char *const diff_query[] = {"from", "to", NULL};
+static const char *const search_query[] = {"words", "limit", NULL};
 static const char *const version_query[] = {"version", NULL};
 static const char *const call_query[] = {"timeout_ms", NULL};
 static const char *const audit_query[] = {"after", "limit", NULL};
@@ -105,6 +106,8 @@ static const struct ramet_route routes[] = {
     GET_QUERY("/v1/tools/{server}/document", "getToolsDocument", ramet_route_tool_document, version_query),
     GET_QUERY("/v1/tools/{server}/diff", "diffTools", ramet_route_tool_diff, diff_query),
     CALL("/v1/tools/{server}/{tool}/call", "callTool", ramet_route_tool_call, call_query),
+
+    GET_QUERY("/v1/tool-search", "searchTools", ramet_route_tool_search, search_query),
 
     GET_TEXT("/openapi.yaml", "getOpenapi", ramet_openapi_yaml, "application/yaml"),
 };

@@ -35,6 +35,8 @@ ramet_route_handler ramet_route_recompress_start, ramet_route_recompress, ramet_
 ramet_route_handler ramet_route_principal, ramet_route_policy, ramet_route_policy_reload;
 ramet_route_handler ramet_route_audit, ramet_route_audit_verify;
 
+/* routes_tool_search.c */
+ramet_route_handler ramet_route_tool_search;
 /* routes_tools.c */
 ramet_route_handler ramet_route_tool_servers, ramet_route_tool_server_add, ramet_route_tool_import;
 ramet_route_handler ramet_route_tool_server, ramet_route_tool_server_remove, ramet_route_tool_refresh;

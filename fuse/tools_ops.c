@@ -351,13 +351,21 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         handle_free(handle);
 }
 
+/* A copy: once the kernel has the reply, another thread may release the handle. */
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
     const struct ramet_buf *text = &handle_of(fi)->text;
     (void)ino;
     size_t start = (uint64_t)off < text->size ? (size_t)off : text->size;
-    fuse_reply_buf(req, text->size ? (const char *)text->data + start : NULL,
-                   text->size - start < size ? text->size - start : size);
+    size = text->size - start < size ? text->size - start : size;
+    _autofree_ char *buf = malloc(size + 1);
+    if (!buf) {
+        fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    if (size)
+        memcpy(buf, text->data + start, size);
+    fuse_reply_buf(req, buf, size);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tools add, import, ls, show, refresh, rm, call, diff: MCP servers and their tools. */
+/* tools add, import, ls, search, refresh, rm, call, diff: MCP servers and their tools. */
 #include "base/cleanup.h"
 #include "cli.h"
 #include "cli_print.h"
@@ -196,6 +196,38 @@ static int list(struct cli *cli, const struct options *o, int argc, char **argv)
     return rc;
 }
 
+/* Words as they are typed, joined. Owned by the caller; NULL when memory ran out. */
+static char *join_words(int argc, char **argv)
+{
+    size_t size = 1;
+    for (int i = 0; i < argc; i++)
+        size += strlen(argv[i]) + 1;
+    char *words = calloc(1, size);
+    for (int i = 0; words && i < argc; i++) {
+        strcat(words, i ? " " : "");
+        strcat(words, argv[i]);
+    }
+    return words;
+}
+
+static int search(struct cli *cli, const struct options *o, int argc, char **argv)
+{
+    _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
+    _autofree_ char *words = join_words(argc, argv);
+    (void)o;
+    if (argc < 1)
+        return wrong(cli, "search WORDS...");
+    if (!words)
+        return ramet_error_set(&cli->err, RAMET_NO_MEMORY, "no memory for a search");
+    int rc = cli_call(cli, "GET", CLI_PATH("/v1/tool-search?words=", words, ""), NULL, "searching tools", &answer);
+    const struct ramet_json *tools = ramet_json_get(answer, "tools");
+    for (size_t i = 0; rc == 0 && !cli->json && i < ramet_json_count(tools); i++)
+        printf("%s/%s: %s\n", ramet_json_str(ramet_json_at(tools, i), "server", ""),
+               ramet_json_str(ramet_json_at(tools, i), "tool", ""),
+               ramet_json_str(ramet_json_at(tools, i), "description", ""));
+    return rc;
+}
+
 static int refresh(struct cli *cli, const struct options *o, int argc, char **argv)
 {
     _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
@@ -317,8 +349,8 @@ static int call(struct cli *cli, const struct options *o, int argc, char **argv)
 static const struct verb {
     const char *name;
     int (*run)(struct cli *cli, const struct options *o, int argc, char **argv);
-} verbs[] = {{"add", add},          {"import", import}, {"ls", list},  {"refresh", refresh},
-             {"rm", remove_server}, {"call", call},     {"diff", diff}};
+} verbs[] = {{"add", add},         {"import", import},    {"ls", list},   {"search", search},
+             {"refresh", refresh}, {"rm", remove_server}, {"call", call}, {"diff", diff}};
 
 int cmd_tools(struct cli *cli, int argc, char **argv)
 {
@@ -335,10 +367,11 @@ int cmd_tools(struct cli *cli, int argc, char **argv)
         {0},
     };
     const struct cli_usage usage = {
-        .line = "tools add|import|ls|refresh|rm|call|diff ...",
+        .line = "tools add|import|ls|search|refresh|rm|call|diff ...",
         .summary = "MCP servers, as tools for whoever uses this daemon.\n"
                    "add NAME -- COMMAND...: start a server. add NAME --url URL: use one over HTTP.\n"
                    "import FILE: all of {\"mcpServers\": ...}. ls [SERVER[/TOOL]]: servers, tools, a definition.\n"
+                   "search WORDS...: the tools that fit best.\n"
                    "refresh [SERVER]: list anew. rm SERVER. diff SERVER [VERSION]: what changed since.\n"
                    "call SERVER/TOOL [JSON | -]: exit code 1 when the tool says that it failed.",
         .options = options,

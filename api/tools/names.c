@@ -53,7 +53,7 @@ int ramet_tools_unescape(const char *escaped, char **ret, struct ramet_error *er
         int high = *from == '%' ? digit(from[1]) : 0, low = *from == '%' && high >= 0 ? digit(from[2]) : 0;
         if (high < 0 || low < 0 || (*from == '%' && high + low == 0))
             return ramet_error_set(err, RAMET_INVALID, "\"%.100s\" is no escaped name", escaped);
-        *to++ = *from == '%' ? (char)(high << 4 | low) : *from;
+        *to++ = (char)(*from == '%' ? high << 4 | low : *from);
         from += *from == '%' ? 2 : 0;
     }
     *to = '\0';

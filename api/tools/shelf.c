@@ -449,9 +449,7 @@ int ramet_tools_shelf_search(struct ramet_tools_shelf *shelf, const struct ramet
     struct ramet_docs_hit hits[RAMET_DOCS_HITS_MAX];
     struct ramet_tools_node *root = NULL;
     struct shelf_view *view = NULL;
-    int r = tell(shelf, policy, principal, RAMET_ACTION_SEARCH_TOOLS, "tools:search", query, err);
-    if (r == 0)
-        r = tree_for(shelf, policy, principal, &root, &view, err);
+    int r = tree_for(shelf, policy, principal, &root, &view, err);
     if (r < 0)
         return r;
     const struct ramet_docs_search *search = shelf_view_search(view);
