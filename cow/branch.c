@@ -22,6 +22,11 @@
 
 enum { magic = 0x52424d52 /* "RMBR" */, version = 1 };
 
+struct ramet_branch_name {
+    struct ramet_branch_name *older;
+    char text[RAMET_CATALOG_NAME_SIZE];
+};
+
 static void dir_of(const struct ramet_catalog *catalog, const char *id, char path[PATH_MAX])
 {
     snprintf(path, PATH_MAX, "%s/%s", catalog->branch_dir, id);
@@ -35,6 +40,11 @@ void ramet_branch_unref(struct ramet_branch *branch)
         return;
     for (size_t i = 0; i < branch->disk_count; i++)
         ramet_overlay_close(branch->disks[i]);
+    while (branch->names) {
+        struct ramet_branch_name *name = branch->names;
+        branch->names = name->older;
+        free(name);
+    }
     free(branch);
 }
 
@@ -45,6 +55,31 @@ void ramet_branches_free(struct ramet_branch **branches, size_t count)
     for (size_t i = 0; i < count; i++)
         ramet_branch_unref(branches[i]);
     free(branches);
+}
+
+int ramet_branch_name_keep(struct ramet_branch *branch, const char *name, const char **ret, struct ramet_error *err)
+{
+    struct ramet_branch_name *kept = branch->names;
+    while (kept && strcmp(kept->text, name) != 0)
+        kept = kept->older;
+    if (!kept && !(kept = calloc(1, sizeof *kept)))
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", name);
+    if (!kept->text[0]) {
+        snprintf(kept->text, sizeof kept->text, "%s", name);
+        kept->older = branch->names;
+        branch->names = kept;
+    }
+    *ret = kept->text;
+    return 0;
+}
+
+static int set_name(struct ramet_branch *branch, const char *name, struct ramet_error *err)
+{
+    const char *kept;
+    int r = ramet_branch_name_keep(branch, name, &kept, err);
+    if (r == 0)
+        branch->name = kept;
+    return r;
 }
 
 /* Index among the branches in name order of `name`, or where it belongs. */
@@ -84,16 +119,22 @@ static bool is_linked(const struct ramet_catalog *catalog, const struct ramet_br
     return ramet_members_by_id(&catalog->branches, branch->id) == branch;
 }
 
+size_t ramet_branch_name_index(const struct ramet_catalog *catalog, const struct ramet_branch *branch)
+{
+    bool found;
+    size_t at = position(catalog, branch->name, &found);
+    while (catalog->branch_names[at] != branch) /* a removal that failed on disk may leave two of one name */
+        at++;
+    return at;
+}
+
 /* False when it was not there. Under the lock. */
 static bool unlink_branch(struct ramet_catalog *catalog, struct ramet_branch *branch)
 {
-    bool found;
     struct ramet_branch **names = catalog->branch_names;
     if (!is_linked(catalog, branch))
         return false;
-    size_t at = position(catalog, branch->name, &found);
-    while (names[at] != branch) /* a removal that failed on disk may leave two of one name */
-        at++;
+    size_t at = ramet_branch_name_index(catalog, branch);
     ramet_members_remove(&catalog->branches, branch->id, branch->serial);
     memmove(&names[at], &names[at + 1], (catalog->branches.ids.count - at) * sizeof *names);
     return true;
@@ -120,17 +161,16 @@ static int open_disks(struct ramet_branch *branch, const struct ramet_snapshot *
 /* --- records --- */
 
 /* Fields guarded by the lock are read under it. */
-static int write_record(struct ramet_branch *branch, struct ramet_error *err)
+int ramet_branch_record_put(struct ramet_branch *branch, const char *name, const char *parent,
+                            struct ramet_kv_batch *batch, struct ramet_error *err)
 {
     struct ramet_catalog *catalog = branch->catalog;
-    struct ramet_kv *kv = ramet_store_kv(catalog->store);
     _cleanup_(ramet_buf_free) struct ramet_buf buf = {0};
-    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(kv);
     ramet_record_begin(&buf);
     pthread_mutex_lock(&catalog->lock);
     ramet_buf_put_u64(&buf, branch->serial);
-    ramet_buf_put_str(&buf, branch->name);
-    ramet_buf_put_str(&buf, branch->parent);
+    ramet_buf_put_str(&buf, name ? name : branch->name);
+    ramet_buf_put_str(&buf, parent ? parent : branch->parent);
     ramet_buf_put_u64(&buf, (uint64_t)branch->created_ms);
     ramet_buf_put_u64(&buf, branch->memory_bytes);
     ramet_buf_put_u32(&buf, branch->cpus);
@@ -140,13 +180,22 @@ static int write_record(struct ramet_branch *branch, struct ramet_error *err)
         ramet_buf_put_u64(&buf, branch->first_generation[i]);
     pthread_mutex_unlock(&catalog->lock);
     int r = ramet_record_end(&buf, magic, version, err);
-    if (r == 0 && !batch)
-        r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", branch->name);
-    if (r == 0) {
+    if (r == 0)
         ramet_kv_put(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id), buf.data, buf.size);
+    return r;
+}
+
+static int write_record(struct ramet_branch *branch, struct ramet_error *err)
+{
+    struct ramet_catalog *catalog = branch->catalog;
+    _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(ramet_store_kv(catalog->store));
+    int r = batch ? ramet_branch_record_put(branch, NULL, NULL, batch, err)
+                  : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", branch->name);
+    if (r == 0) {
         ramet_serials_put(catalog, batch);
         r = ramet_store_write(catalog->store, batch, err);
     }
+    branch->recorded |= r == 0;
     return r;
 }
 
@@ -154,13 +203,13 @@ static int decode(struct ramet_branch *branch, const void *value, size_t size, s
 {
     struct ramet_reader reader;
     uint16_t found;
-    char what[64];
+    char what[64], name[RAMET_CATALOG_NAME_SIZE];
     snprintf(what, sizeof what, "branch %s", branch->id);
     int r = ramet_record_open(value, size, magic, version, what, &reader, &found, err);
     if (r < 0)
         return r;
     branch->serial = ramet_reader_u64(&reader);
-    bool ok = ramet_reader_field(&reader, branch->name, sizeof branch->name) &&
+    bool ok = ramet_reader_field(&reader, name, sizeof name) &&
               ramet_reader_field(&reader, branch->parent, sizeof branch->parent);
     branch->created_ms = (int64_t)ramet_reader_u64(&reader);
     branch->memory_bytes = ramet_reader_u64(&reader);
@@ -169,9 +218,10 @@ static int decode(struct ramet_branch *branch, const void *value, size_t size, s
          ramet_reader_field(&reader, branch->last_snapshot, sizeof branch->last_snapshot);
     for (size_t i = 0; i < RAMET_BRANCH_DISKS_MAX; i++)
         branch->first_generation[i] = ramet_reader_u64(&reader);
-    if (!ok || reader.failed || ramet_name_check(branch->name, "name", NULL) < 0)
+    if (!ok || reader.failed || ramet_name_check(name, "name", NULL) < 0)
         return ramet_error_set(err, RAMET_CORRUPT, "%s: its record is damaged", what);
-    return 0;
+    branch->recorded = true;
+    return set_name(branch, name, err);
 }
 
 static int load_one(struct ramet_catalog *catalog, const void *key, size_t key_size, const void *value, size_t size,
@@ -327,17 +377,20 @@ int ramet_catalog_branches(struct ramet_catalog *catalog, struct ramet_branch **
     return 0;
 }
 
+/* NULL and the error set when memory ran out. */
 static struct ramet_branch *make(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
-                                 const struct ramet_snapshot *base)
+                                 const struct ramet_snapshot *base, struct ramet_error *err)
 {
     struct ramet_branch *branch = calloc(1, sizeof *branch);
-    if (!branch)
+    if (!branch || set_name(branch, request->name, err) < 0) {
+        free(branch);
+        ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", request->name);
         return NULL;
+    }
     atomic_init(&branch->refs, 1);
     branch->catalog = catalog;
     branch->serial = atomic_fetch_add(&catalog->next_serial, 1);
     ramet_id_make(branch->id);
-    snprintf(branch->name, sizeof branch->name, "%s", request->name);
     snprintf(branch->parent, sizeof branch->parent, "%s", request->parent ? request->parent : "");
     snprintf(branch->base, sizeof branch->base, "%s", base->id);
     snprintf(branch->last_snapshot, sizeof branch->last_snapshot, "%s",
@@ -377,9 +430,9 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
     int r = ramet_name_check(request->name, "name", err);
     if (r < 0)
         return r;
-    struct ramet_branch *branch = make(catalog, request, base);
+    struct ramet_branch *branch = make(catalog, request, base, err);
     if (!branch)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", request->name);
+        return -RAMET_NO_MEMORY;
     pthread_mutex_lock(&catalog->lock);
     bool taken = find_locked(catalog, request->name);
     r = taken ? ramet_error_set(err, RAMET_EXISTS, "the name \"%s\" is taken", request->name)
@@ -411,7 +464,6 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
 
 int ramet_catalog_branch_remove(struct ramet_catalog *catalog, struct ramet_branch *branch, struct ramet_error *err)
 {
-    char dir[PATH_MAX];
     struct ramet_kv *kv = ramet_store_kv(catalog->store);
     _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(kv);
     if (!batch)
@@ -427,9 +479,15 @@ int ramet_catalog_branch_remove(struct ramet_catalog *catalog, struct ramet_bran
     ramet_kv_delete(batch, RAMET_KV_BRANCHES, branch->id, strlen(branch->id));
     int r = ramet_store_write(catalog->store, batch, err);
     pthread_mutex_unlock(&catalog->record_lock);
-    dir_of(catalog, branch->id, dir);
     if (r == 0)
-        r = ramet_dir_remove(dir, err);
+        r = ramet_branch_files_remove(branch, err);
     ramet_branch_unref(branch);
     return r;
+}
+
+int ramet_branch_files_remove(struct ramet_branch *branch, struct ramet_error *err)
+{
+    char dir[PATH_MAX];
+    dir_of(branch->catalog, branch->id, dir);
+    return ramet_dir_remove(dir, err);
 }

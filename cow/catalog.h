@@ -50,19 +50,23 @@ struct ramet_snapshot {
     struct ramet_catalog *catalog;
 };
 
+struct ramet_branch_name;
+
 /* A branch: the disks and the record of one sandbox. */
 struct ramet_branch {
     _Atomic unsigned refs;
     uint64_t serial;
     char id[RAMET_CATALOG_ID_SIZE];
-    char name[RAMET_CATALOG_NAME_SIZE];
-    char parent[RAMET_CATALOG_ID_SIZE]; /* branch it was forked from, or "" */
+    const char *_Atomic name; /* changed by a promotion; a text once read lives as long as the branch */
     int64_t created_ms;
     uint64_t memory_bytes;
     uint32_t cpus;
     struct ramet_overlay *disks[RAMET_BRANCH_DISKS_MAX]; /* owned; disk0 and on */
     size_t disk_count;
-    /* Guarded by the catalog lock; read them with ramet_branch_bases, change them with ramet_catalog_branch_update. */
+    bool recorded; /* record_lock; it has a record */
+    /* Guarded by the catalog lock; read them with ramet_branch_parent and ramet_branch_bases. */
+    struct ramet_branch_name *names;                   /* all it ever had, newest first; owned */
+    char parent[RAMET_CATALOG_ID_SIZE];                /* branch it was forked from, or "" */
     char base[RAMET_CATALOG_ID_SIZE];                  /* snapshot its disks lie over */
     char last_snapshot[RAMET_CATALOG_ID_SIZE];         /* newest durable snapshot to restore it from */
     uint64_t first_generation[RAMET_BRANCH_DISKS_MAX]; /* of each disk over `base` */
@@ -162,6 +166,19 @@ int ramet_catalog_branch_rollback(struct ramet_catalog *catalog, struct ramet_br
                                   struct ramet_snapshot *snapshot, struct ramet_error *err);
 /* Whether a snapshot that was taken of the branch is of a life that it was rolled back from. */
 bool ramet_branch_left(struct ramet_branch *branch, const struct ramet_snapshot *snapshot);
+/*
+ * The branch takes the name and the parent of the one it was forked from, which goes; the others forked from that one
+ * count as forked from this one. Durable at once; a crash, like a failure, leaves all as it was or all as it is then.
+ * CONFLICT when it has no parent or that is gone, or when its base is not durable. *ret_parent, a reference of the
+ * caller's, is the one that went: its disks can be used until it is let go, its files stay until
+ * ramet_branch_files_remove.
+ */
+int ramet_catalog_branch_promote(struct ramet_catalog *catalog, struct ramet_branch *branch,
+                                 struct ramet_branch **ret_parent, struct ramet_error *err);
+/* Of a branch that is no longer on record. What a crash leaves of them the next opening removes. */
+int ramet_branch_files_remove(struct ramet_branch *branch, struct ramet_error *err);
+/* A copy of the id of the branch it was forked from, or "". */
+void ramet_branch_parent(struct ramet_branch *branch, char parent[RAMET_CATALOG_ID_SIZE]);
 /* Copies of `base` and `last_snapshot`; either may be NULL. */
 void ramet_branch_bases(struct ramet_branch *branch, char base[RAMET_CATALOG_ID_SIZE],
                         char last_snapshot[RAMET_CATALOG_ID_SIZE]);

@@ -45,6 +45,13 @@ size_t ramet_working_set_key(const char *id, char key[RAMET_WORKING_SET_KEY_SIZE
 
 /* branch.c */
 int ramet_branches_load(struct ramet_catalog *catalog, struct ramet_error *err);
+/* A copy of the name that lives as long as the branch. Under the lock, or before the branch is listed. */
+int ramet_branch_name_keep(struct ramet_branch *branch, const char *name, const char **ret, struct ramet_error *err);
+/* Its place in the list of names. Under the lock. */
+size_t ramet_branch_name_index(const struct ramet_catalog *catalog, const struct ramet_branch *branch);
+/* Puts the record into `batch`, with another name and parent where they are not NULL. Under record_lock. */
+int ramet_branch_record_put(struct ramet_branch *branch, const char *name, const char *parent,
+                            struct ramet_kv_batch *batch, struct ramet_error *err);
 /* Under record_lock, not under lock: writes the record, unless the branch was removed meanwhile, and says so in
  * *ret_gone (may be NULL): then it has none and must get none. */
 int ramet_branch_write(struct ramet_branch *branch, bool *ret_gone, struct ramet_error *err);

@@ -222,6 +222,19 @@ static bool check_branch(struct check *check, struct ramet_branch *branch)
     return check_pages(check, what, bytes, &a->disk, b ? &b->disk : NULL);
 }
 
+/* Whether names, ids and parents of all branches are those of the model. */
+static bool is_tree(const struct model *model, struct ramet_branch **branches, size_t count)
+{
+    bool same = count == model->branch_count;
+    for (size_t i = 0; i < count && same; i++) {
+        const struct model_branch *one = model_branch(model, branches[i]->name);
+        char parent[RAMET_CATALOG_ID_SIZE];
+        ramet_branch_parent(branches[i], parent);
+        same = one && (!one->id[0] || strcmp(one->id, branches[i]->id) == 0) && strcmp(one->parent, parent) == 0;
+    }
+    return same;
+}
+
 static bool check_branches(struct check *check)
 {
     struct ramet_branch **all = NULL, *found;
@@ -232,7 +245,10 @@ static bool check_branches(struct check *check)
         return complain(check, "%s", err.msg);
     for (size_t i = 0; i < count && ok; i++)
         ok = check_branch(check, all[i]);
+    bool tree = is_tree(check->before, all, count) || is_tree(check->after, all, count);
     ramet_branches_free(all, count);
+    if (ok && !tree)
+        return complain(check, "the branches are neither those of before nor those of after");
     for (size_t i = 0; i < check->before->branch_count && ok; i++) {
         const char *name = check->before->branches[i].name;
         if (!model_branch(check->after, name))

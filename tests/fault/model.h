@@ -37,6 +37,8 @@ struct model_tag {
 
 struct model_branch {
     char name[model_name_size];
+    char id[RAMET_CATALOG_ID_SIZE]; /* "" while it is being made */
+    char parent[RAMET_CATALOG_ID_SIZE];
     char base[RAMET_CATALOG_ID_SIZE];
     struct model_image disk;
 };

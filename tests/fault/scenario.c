@@ -18,6 +18,7 @@ const struct scenario_step scenario_steps[] = {
     {"branch flush", 10, step_branch_flush},
     {"branch snapshot", 8, step_branch_snapshot},
     {"branch rollback", 4, step_branch_rollback},
+    {"branch promote", 4, step_branch_promote},
     {"branch remove", 2, step_branch_remove},
     {"collect", 12, step_collect},
     {"recompress", 6, step_recompress},

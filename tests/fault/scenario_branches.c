@@ -32,8 +32,14 @@ int step_branch_new(struct scenario *s, struct ramet_error *err)
     *model = (struct model_branch){.disk = *model_image(base_model, "disk0")};
     snprintf(model->name, sizeof model->name, "branch%u", s->names++);
     memcpy(model->base, base->id, sizeof model->base);
-    struct ramet_branch_request request = {.name = model->name, .memory_bytes = page_size, .cpus = 1};
-    return ramet_catalog_branch_new(s->catalog, &request, base, &branch, err);
+    if (s->now.branch_count > 0 && below(s, 3) > 0)
+        memcpy(model->parent, s->now.branches[below(s, s->now.branch_count)].id, sizeof model->parent);
+    struct ramet_branch_request request = {
+        .name = model->name, .parent = model->parent, .memory_bytes = page_size, .cpus = 1};
+    r = ramet_catalog_branch_new(s->catalog, &request, base, &branch, err);
+    if (r == 0)
+        memcpy(model->id, branch->id, sizeof model->id);
+    return r;
 }
 
 /* Writes one to four whole pages. */
@@ -166,6 +172,33 @@ int step_branch_rollback(struct scenario *s, struct ramet_error *err)
     model->disk = *model_image(target_model, "disk0");
     memcpy(model->base, target->id, sizeof model->base);
     return ramet_catalog_branch_rollback(s->catalog, branch, target, err);
+}
+
+static struct model_branch *by_id(struct model *model, const char *id)
+{
+    for (size_t i = 0; i < model->branch_count; i++)
+        if (id[0] && strcmp(model->branches[i].id, id) == 0)
+            return &model->branches[i];
+    return NULL;
+}
+
+int step_branch_promote(struct scenario *s, struct ramet_error *err)
+{
+    _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL, *gone = NULL;
+    struct model_branch *model, *parent;
+    int r = pick_branch(s, &branch, &model, err);
+    if (r != 0)
+        return r;
+    if (!(parent = by_id(&s->next, model->parent)))
+        return scenario_skip;
+    for (size_t i = 0; i < s->next.branch_count; i++)
+        if (strcmp(s->next.branches[i].parent, parent->id) == 0)
+            memcpy(s->next.branches[i].parent, model->id, sizeof model->id);
+    memcpy(model->parent, parent->parent, sizeof model->parent);
+    memcpy(model->name, parent->name, sizeof model->name);
+    *parent = s->next.branches[--s->next.branch_count];
+    r = ramet_catalog_branch_promote(s->catalog, branch, &gone, err);
+    return r < 0 ? r : ramet_branch_files_remove(gone, err);
 }
 
 int step_branch_remove(struct scenario *s, struct ramet_error *err)

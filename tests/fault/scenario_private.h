@@ -64,6 +64,7 @@ int step_branch_write(struct scenario *s, struct ramet_error *err);
 int step_branch_flush(struct scenario *s, struct ramet_error *err);
 int step_branch_snapshot(struct scenario *s, struct ramet_error *err);
 int step_branch_rollback(struct scenario *s, struct ramet_error *err);
+int step_branch_promote(struct scenario *s, struct ramet_error *err);
 int step_branch_remove(struct scenario *s, struct ramet_error *err);
 
 /* --- scenario_upkeep.c --- */

@@ -258,6 +258,127 @@ static void a_rollback_to_another_machine_is_refused(void **state)
     test_dir_remove(dir);
 }
 
+static void expect_branch(struct ramet_catalog *catalog, const char *name, const char *id, const char *parent)
+{
+    struct ramet_branch *branch;
+    char found[RAMET_CATALOG_ID_SIZE];
+    check_ok(ramet_catalog_branch_find(catalog, name, &branch, &err));
+    ramet_branch_parent(branch, found);
+    assert_string_equal(branch->id, id);
+    assert_string_equal(branch->name, name);
+    assert_string_equal(found, parent);
+    ramet_branch_unref(branch);
+}
+
+/*
+ * "c" takes the place of "b" below "a": name and parent, with b's other child "d" below it and its own child "e". All
+ * is so after reopening, "b" and the old name are gone, and its disk is what it was. Then it takes that of "a", and a
+ * branch without a parent takes nobody's.
+ */
+static void a_branch_takes_its_parents_place(void **state)
+{
+    (void)state;
+    enum { a, b, c, d, e, branches };
+    static const char *const names[] = {"a", "b", "c", "d", "e"};
+    static const int parents[] = {-1, a, b, b, c};
+    char dir[64], ids[branches][RAMET_CATALOG_ID_SIZE], path[128];
+    struct ramet_store *store;
+    struct ramet_catalog *catalog;
+    struct ramet_branch *made[branches], *gone, *branch;
+    test_dir_make(dir);
+    check_ok(ramet_store_open(dir, NULL, &store, &err));
+    check_ok(ramet_catalog_open(store, &catalog, &err));
+    struct ramet_snapshot *base = disk_snapshot(catalog, 1);
+    for (int i = 0; i < branches; i++) {
+        const struct ramet_branch_request request = {.name = names[i], .parent = parents[i] < 0 ? NULL : ids[parents[i]]};
+        check_ok(ramet_catalog_branch_new(catalog, &request, base, &made[i], &err));
+        strcpy(ids[i], made[i]->id);
+        write_byte(made[i], RAMET_PAGE_SIZE, (uint8_t)(10 + i));
+    }
+    const char *old_name = made[c]->name;
+    check_ok(ramet_catalog_branch_promote(catalog, made[c], &gone, &err));
+    assert_ptr_equal(gone, made[b]);
+    assert_string_equal(old_name, "c");
+    write_byte(gone, 0, 77); /* who has it open may use it until it is let go */
+    snprintf(path, sizeof path, "%s/branches/%s", dir, gone->id);
+    assert_int_equal(access(path, F_OK), 0);
+    check_ok(ramet_branch_files_remove(gone, &err));
+    assert_int_not_equal(access(path, F_OK), 0);
+    check_fails(ramet_catalog_branch_promote(catalog, gone, &branch, &err), RAMET_NOT_FOUND);
+    ramet_branch_unref(gone);
+    for (int i = 0; i < branches; i++)
+        ramet_branch_unref(made[i]);
+    ramet_snapshot_unref(base);
+    for (int opening = 0; opening < 2; opening++) {
+        if (opening == 1) {
+            ramet_catalog_close(catalog);
+            ramet_store_close(store);
+            check_ok(ramet_store_open(dir, NULL, &store, &err));
+            check_ok(ramet_catalog_open(store, &catalog, &err));
+        }
+        expect_branch(catalog, "a", ids[a], "");
+        expect_branch(catalog, "b", ids[c], ids[a]);
+        expect_branch(catalog, "d", ids[d], ids[c]);
+        expect_branch(catalog, "e", ids[e], ids[c]);
+        check_fails(ramet_catalog_branch_find(catalog, "c", &branch, &err), RAMET_NOT_FOUND);
+        check_fails(ramet_catalog_branch_find(catalog, ids[b], &branch, &err), RAMET_NOT_FOUND);
+        check_ok(ramet_catalog_branch_find(catalog, "b", &branch, &err));
+        expect_disk(branch, 1, 10 + c);
+        ramet_branch_unref(branch);
+    }
+    check_ok(ramet_catalog_branch_find(catalog, "b", &branch, &err));
+    check_ok(ramet_catalog_branch_promote(catalog, branch, &gone, &err));
+    assert_string_equal(gone->id, ids[a]);
+    ramet_branch_unref(gone);
+    expect_branch(catalog, "a", ids[c], "");
+    check_fails(ramet_catalog_branch_promote(catalog, branch, &gone, &err), RAMET_CONFLICT);
+    expect_branch(catalog, "a", ids[c], "");
+    check_ok(ramet_catalog_branch_remove(catalog, branch, &err));
+    ramet_branch_unref(branch);
+    check_ok(ramet_catalog_branch_find(catalog, "d", &branch, &err));
+    check_fails(ramet_catalog_branch_promote(catalog, branch, &gone, &err), RAMET_CONFLICT);
+    ramet_branch_unref(branch);
+    ramet_catalog_close(catalog);
+    ramet_store_close(store);
+    test_dir_remove(dir);
+}
+
+/* A parent's record goes only when a crash leaves what the branch lies over. */
+static void a_branch_over_what_is_not_durable_is_not_promoted(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct ramet_store *store;
+    struct ramet_catalog *catalog;
+    struct ramet_branch *parent, *child, *gone;
+    struct ramet_snapshot *late;
+    struct ramet_image *frozen;
+    uint64_t generation;
+    test_dir_make(dir);
+    check_ok(ramet_store_open(dir, NULL, &store, &err));
+    check_ok(ramet_catalog_open(store, &catalog, &err));
+    struct ramet_snapshot *base = disk_snapshot(catalog, 1);
+    check_ok(ramet_catalog_branch_new(catalog, &(struct ramet_branch_request){.name = "web"}, base, &parent, &err));
+    write_byte(parent, 0, 5);
+    check_ok(ramet_overlay_freeze(parent->disks[0], &frozen, &generation, &err));
+    check_ok(ramet_snapshot_new(catalog, &late, &err));
+    check_ok(ramet_snapshot_add_image(late, "disk0", frozen, &err));
+    check_ok(ramet_catalog_add(catalog, late, NULL, &err));
+    const struct ramet_branch_request request = {.name = "child", .parent = parent->id};
+    check_ok(ramet_catalog_branch_new(catalog, &request, late, &child, &err));
+    check_fails(ramet_catalog_branch_promote(catalog, child, &gone, &err), RAMET_CONFLICT);
+    expect_branch(catalog, "web", parent->id, "");
+    expect_branch(catalog, "child", child->id, parent->id);
+    check_ok(ramet_catalog_commit(catalog, late, &err));
+    check_ok(ramet_catalog_branch_promote(catalog, child, &gone, &err));
+    expect_branch(catalog, "web", child->id, "");
+    ramet_branch_unref(gone), ramet_branch_unref(parent), ramet_branch_unref(child);
+    ramet_snapshot_unref(base), ramet_snapshot_unref(late);
+    ramet_catalog_close(catalog);
+    ramet_store_close(store);
+    test_dir_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +386,8 @@ int main(void)
         cmocka_unit_test(many_are_found_and_listed_in_order),
         cmocka_unit_test(a_branch_is_rolled_back),
         cmocka_unit_test(a_rollback_to_another_machine_is_refused),
+        cmocka_unit_test(a_branch_takes_its_parents_place),
+        cmocka_unit_test(a_branch_over_what_is_not_durable_is_not_promoted),
     };
     return cmocka_run_group_tests_name("catalog", tests, NULL, NULL);
 }
