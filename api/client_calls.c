@@ -299,7 +299,7 @@ void ramet_client_exec_result_free(struct ramet_client_exec_result *result)
     memset(result, 0, sizeof *result);
 }
 
-/* ---- snapshot, pause, resume, remove ---- */
+/* ---- snapshot, rollback, promote, pause, resume, remove ---- */
 
 int ramet_client_snapshot(struct ramet_client *client, const char *sandbox, const char *tag,
                           struct ramet_client_snapshot *ret, struct ramet_client_timing *ret_timing,
@@ -338,6 +338,28 @@ int ramet_client_resume(struct ramet_client *client, const char *sandbox, struct
                         struct ramet_error *err)
 {
     return change(client, sandbox, "/resume", ret, err);
+}
+
+int ramet_client_promote(struct ramet_client *client, const char *sandbox, struct ramet_client_sandbox *ret,
+                         struct ramet_error *err)
+{
+    return change(client, sandbox, "/promote", ret, err);
+}
+
+int ramet_client_rollback(struct ramet_client *client, const char *sandbox, const struct ramet_client_rollback *request,
+                          struct ramet_client_started *ret, struct ramet_error *err)
+{
+    _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
+    if (!request || !request->snapshot)
+        return ramet_error_set(err, RAMET_INVALID, "a rollback needs a snapshot");
+    struct ramet_json *body = ramet_json_object();
+    set_string(body, "snapshot", request->snapshot);
+    ramet_json_set_bool(body, "wait_answer", !request->no_answer_wait);
+    set_u64(body, "wait_ms", request->wait_ms);
+    int rc = call(client, "POST", PATH("/v1/sandboxes/", sandbox, "/rollback"), body, &answer, err);
+    if (rc == 0)
+        read_started(answer, ret);
+    return rc;
 }
 
 static int remove_one(struct ramet_client *client, const char *prefix, const char *ref, struct ramet_error *err)

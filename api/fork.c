@@ -220,19 +220,22 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
     return r;
 }
 
-int ramet_service_fork_uncounted(struct ramet_service *service, const char *ref,
-                                 const struct ramet_fork_request *request, struct ramet_fork_result *ret,
-                                 struct ramet_error *err)
+/* How many forks of the sandbox are under way: until its children are all there nobody takes its place. */
+static void count_forks(struct ramet_sandbox *parent, int change)
 {
-    _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
-    _cleanup_(ramet_vm_pool_cleanup) struct ramet_vm_pool *pool = ramet_vm_pool_hold(service->pool);
-    _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *parent = NULL;
+    pthread_mutex_lock(&parent->service->lock);
+    parent->forks += (unsigned)change;
+    pthread_mutex_unlock(&parent->service->lock);
+}
+
+static int fork_counted(struct ramet_service *service, struct ramet_sandbox *parent,
+                        const struct ramet_fork_request *request, struct ramet_fork_result *ret,
+                        struct ramet_error *err)
+{
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
     struct ramet_fork_result result = {0};
     struct litter litter = {.service = service, .request = request, .began_us = ramet_now_us()};
-    int r = ramet_sandbox_find(service, ref, &parent, err);
-    if (r == 0)
-        r = check_request(service, parent, request, err);
+    int r = check_request(service, parent, request, err);
     if (r == 0)
         r = ramet_sandbox_snapshot(parent, request->tag, &snapshot, litter.generations, &result.timing, err);
     if (r < 0)
@@ -250,4 +253,20 @@ int ramet_service_fork_uncounted(struct ramet_service *service, const char *ref,
     }
     *ret = result;
     return 0;
+}
+
+int ramet_service_fork_uncounted(struct ramet_service *service, const char *ref,
+                                 const struct ramet_fork_request *request, struct ramet_fork_result *ret,
+                                 struct ramet_error *err)
+{
+    _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
+    _cleanup_(ramet_vm_pool_cleanup) struct ramet_vm_pool *pool = ramet_vm_pool_hold(service->pool);
+    _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *parent = NULL;
+    int r = ramet_sandbox_find(service, ref, &parent, err);
+    if (r < 0)
+        return r;
+    count_forks(parent, 1);
+    r = fork_counted(service, parent, request, ret, err);
+    count_forks(parent, -1);
+    return r;
 }

@@ -31,7 +31,7 @@ struct name {
     }
 #define CHILD(step)                                                                                                    \
     {                                                                                                                  \
-        "ramet_child_seconds", "A child of a fork, or a restore; running and answer: since the call began.", "step",   \
+        "ramet_child_seconds", "A child of a fork, a restore or rollback; running and answer: since the call began.", "step",   \
             step                                                                                                       \
     }
 #define CALL(call)                                                                                                     \
@@ -60,22 +60,28 @@ static const struct name durations[RAMET_DURATIONS] = {
     [RAMET_DURATION_BOOT] = CALL("boot"),
     [RAMET_DURATION_RESTORE] = CALL("restore"),
     [RAMET_DURATION_SNAPSHOT] = CALL("snapshot"),
+    [RAMET_DURATION_ROLLBACK] = CALL("rollback"),
+    [RAMET_DURATION_PROMOTE] = CALL("promote"),
     [RAMET_DURATION_COMMIT] = {"ramet_commit_seconds", "A snapshot in the queue, and until it is durable.", NULL, NULL},
 };
 
 #define DONE(what) {"ramet_operations_total", "Calls, failed ones included.", "operation", what}
 #define FAILED(what) {"ramet_failures_total", "Failed calls; commit: snapshots not made durable.", "operation", what}
-#define STARTED(how) {"ramet_restored_vms_total", "VMMs of children and restores: had they waited?", "vmm", how}
+#define STARTED(how) {"ramet_restored_vms_total", "VMMs of children, restores and rollbacks: had they waited?", "vmm", how}
 
 static const struct name counts[RAMET_COUNTS] = {
     [RAMET_COUNT_FORK] = DONE("fork"),
     [RAMET_COUNT_BOOT] = DONE("boot"),
     [RAMET_COUNT_RESTORE] = DONE("restore"),
     [RAMET_COUNT_SNAPSHOT] = DONE("snapshot"),
+    [RAMET_COUNT_ROLLBACK] = DONE("rollback"),
+    [RAMET_COUNT_PROMOTE] = DONE("promote"),
     [RAMET_COUNT_FORK_FAILED] = FAILED("fork"),
     [RAMET_COUNT_BOOT_FAILED] = FAILED("boot"),
     [RAMET_COUNT_RESTORE_FAILED] = FAILED("restore"),
     [RAMET_COUNT_SNAPSHOT_FAILED] = FAILED("snapshot"),
+    [RAMET_COUNT_ROLLBACK_FAILED] = FAILED("rollback"),
+    [RAMET_COUNT_PROMOTE_FAILED] = FAILED("promote"),
     [RAMET_COUNT_COMMIT_FAILED] = FAILED("commit"),
     [RAMET_COUNT_POOLED] = STARTED("pooled"),
     [RAMET_COUNT_SPAWNED] = STARTED("spawned"),

@@ -10,8 +10,9 @@
  *   turn   the branch to new overlays, durably: from here on it is rolled back
  *   swap   the VMs; the old one is killed, the new one runs
  *
- * Whatever fails before the turn leaves the old VM running as if nothing had happened. A crash leaves the
- * branch on either side of the turn; as after any crash the VM is gone.
+ * Whatever fails before the turn leaves the old VM running as if nothing had happened. When the new one does not
+ * run after it, the sandbox is rolled back and stopped; another rollback starts it. A crash leaves the branch on
+ * either side of the turn; as after any crash the VM is gone.
  */
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -51,17 +52,6 @@ static int check_fit(const struct ramet_sandbox *sandbox, const struct ramet_sna
     if (disk_count != branch->disk_count)
         return unfit(sandbox, target, "it has other disks", err);
     return ramet_check_memory(branch->memory_bytes / 8, 1, err);
-}
-
-/* The branch's record may name only what a crash leaves. */
-static int await_durable(struct ramet_service *service, struct ramet_snapshot *target, struct ramet_error *err)
-{
-    int r = ramet_commit_queue_wait(service->commits, target, err);
-    if (r == 0 && !atomic_load(&target->durable)) {
-        ramet_error_set(err, RAMET_CONFLICT, "snapshot %s is not durable yet: its fork is under way", target->id);
-        r = ramet_error_hint(err, "try again when it has ended");
-    }
-    return r;
 }
 
 /* Stops the old VM if it runs and turns the branch; on failure it runs on. Under op. */
@@ -144,15 +134,18 @@ static int roll_back(struct ramet_sandbox *sandbox, const struct ramet_sandbox_p
         return r;
     }
     old = swap(sandbox, plan->base, vm, memory, was_paused);
-    if (!was_paused)
-        r = ramet_sandbox_release(sandbox, plan, timing, err);
+    if (!was_paused && (r = ramet_sandbox_release(sandbox, plan, timing, err)) < 0) {
+        ramet_sandbox_stop(sandbox, "it was rolled back, and its new VM did not run");
+        ramet_error_hint(err, "it is rolled back and stopped; 'ramet rollback %s %s' starts it", sandbox->branch->name,
+                         plan->base->id);
+    }
     ramet_vm_free(old);
     return r;
 }
 
-int ramet_service_rollback(struct ramet_service *service, const char *ref, const struct ramet_rollback_request *request,
-                           struct ramet_sandbox_info *ret, struct ramet_child_timing *ret_timing,
-                           struct ramet_error *err)
+int ramet_service_rollback_uncounted(struct ramet_service *service, const char *ref,
+                                     const struct ramet_rollback_request *request, struct ramet_sandbox_info *ret,
+                                     struct ramet_child_timing *ret_timing, struct ramet_error *err)
 {
     _cleanup_(ramet_jobs_cleanup) struct ramet_jobs *held = ramet_jobs_hold(service->jobs);
     _cleanup_(ramet_vm_pool_cleanup) struct ramet_vm_pool *pool = ramet_vm_pool_hold(service->pool);
@@ -169,7 +162,7 @@ int ramet_service_rollback(struct ramet_service *service, const char *ref, const
     if (r == 0)
         r = check_fit(sandbox, target, err);
     if (r == 0)
-        r = await_durable(service, target, err);
+        r = ramet_await_durable(service, target, err); /* the branch's record may name only what a crash leaves */
     if (r < 0)
         return r;
     plan.base = target;

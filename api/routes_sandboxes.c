@@ -122,6 +122,11 @@ static int change(const struct ramet_call *call, change_state *how, struct ramet
     return rc;
 }
 
+int ramet_route_promote(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    return change(call, ramet_service_promote, ret, err);
+}
+
 int ramet_route_pause(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
 {
     return change(call, ramet_service_pause, ret, err);

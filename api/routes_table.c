@@ -51,6 +51,7 @@ static const struct ramet_route routes[] = {
     POST("/v1/sandboxes/{sandbox}/exec", "execInSandbox", ramet_route_exec),
     CREATE("/v1/sandboxes/{sandbox}/snapshot", "snapshotSandbox", ramet_route_snapshot_take),
     POST("/v1/sandboxes/{sandbox}/rollback", "rollBackSandbox", ramet_route_rollback),
+    POST("/v1/sandboxes/{sandbox}/promote", "promoteSandbox", ramet_route_promote),
     POST("/v1/sandboxes/{sandbox}/pause", "pauseSandbox", ramet_route_pause),
     POST("/v1/sandboxes/{sandbox}/resume", "resumeSandbox", ramet_route_resume),
 

@@ -8,7 +8,7 @@
 /* routes_sandboxes.c */
 ramet_route_handler ramet_route_sandboxes, ramet_route_run, ramet_route_sandbox, ramet_route_sandbox_remove;
 ramet_route_handler ramet_route_fork, ramet_route_exec, ramet_route_snapshot_take, ramet_route_pause;
-ramet_route_handler ramet_route_rollback;
+ramet_route_handler ramet_route_rollback, ramet_route_promote;
 ramet_route_handler ramet_route_resume;
 
 /* routes_snapshots.c */

@@ -42,59 +42,52 @@ void ramet_sandbox_unref(struct ramet_sandbox *sandbox)
 
 void ramet_sandbox_cleanup(struct ramet_sandbox **sandbox) { ramet_sandbox_unref(*sandbox); }
 
-static void list_add(struct ramet_sandbox *sandbox)
+static int list_add(struct ramet_sandbox *sandbox, struct ramet_error *err)
 {
     struct ramet_service *service = sandbox->service;
-    atomic_fetch_add(&sandbox->refs, 1);
     pthread_mutex_lock(&service->lock);
-    *(service->sandboxes_last ? &service->sandboxes_last->next : &service->sandboxes) = sandbox;
-    service->sandboxes_last = sandbox;
+    int r = ramet_members_add(&service->sandboxes, sandbox->branch->id, sandbox->branch->serial, sandbox, err);
+    if (r == 0)
+        atomic_fetch_add(&sandbox->refs, 1);
     pthread_mutex_unlock(&service->lock);
+    return r;
 }
 
 bool ramet_sandbox_is_listed(const struct ramet_sandbox *sandbox)
 {
     pthread_mutex_lock(&sandbox->service->lock);
-    const struct ramet_sandbox *at = sandbox->service->sandboxes;
-    while (at && at != sandbox)
-        at = at->next;
+    bool listed = ramet_members_by_id(&sandbox->service->sandboxes, sandbox->branch->id) == sandbox;
     pthread_mutex_unlock(&sandbox->service->lock);
-    return at;
+    return listed;
 }
 
 /* False when it was not listed any more. */
 static bool list_remove(struct ramet_sandbox *sandbox)
 {
     struct ramet_service *service = sandbox->service;
-    bool found = false;
     pthread_mutex_lock(&service->lock);
-    struct ramet_sandbox *previous = NULL;
-    for (struct ramet_sandbox *s = service->sandboxes; s && !found; previous = s, s = s->next) {
-        if (s != sandbox)
-            continue;
-        found = true;
-        *(previous ? &previous->next : &service->sandboxes) = s->next;
-        if (service->sandboxes_last == s)
-            service->sandboxes_last = previous;
-    }
-    sandbox->next = NULL;
+    bool found = ramet_members_by_id(&service->sandboxes, sandbox->branch->id) == sandbox;
+    if (found)
+        ramet_members_remove(&service->sandboxes, sandbox->branch->id, sandbox->branch->serial);
     pthread_mutex_unlock(&service->lock);
     if (found)
         ramet_sandbox_unref(sandbox);
     return found;
 }
 
+/* The catalog says which branch has the name: a promotion gives it to another at once. */
 int ramet_sandbox_find(struct ramet_service *service, const char *ref, struct ramet_sandbox **ret,
                        struct ramet_error *err)
 {
+    _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;
     struct ramet_sandbox *found = NULL;
-    pthread_mutex_lock(&service->lock);
-    for (struct ramet_sandbox *s = service->sandboxes; s && !found; s = s->next)
-        if (strcmp(s->branch->name, ref) == 0 || strcmp(s->branch->id, ref) == 0) {
-            atomic_fetch_add(&s->refs, 1);
-            found = s;
-        }
-    pthread_mutex_unlock(&service->lock);
+    if (ramet_catalog_branch_find(service->catalog, ref, &branch, NULL) == 0) {
+        pthread_mutex_lock(&service->lock);
+        found = ramet_members_by_id(&service->sandboxes, branch->id);
+        if (found)
+            atomic_fetch_add(&found->refs, 1);
+        pthread_mutex_unlock(&service->lock);
+    }
     if (!found) {
         ramet_error_set(err, RAMET_NOT_FOUND, "sandbox \"%s\" not found", ref);
         return ramet_error_hint(err, "'ramet ls' lists them");
@@ -108,18 +101,14 @@ int ramet_sandbox_list(struct ramet_service *service, struct ramet_sandbox ***re
 {
     size_t count = 0;
     pthread_mutex_lock(&service->lock);
-    for (struct ramet_sandbox *s = service->sandboxes; s; s = s->next)
-        count++;
-    struct ramet_sandbox **all = calloc(count + 1, sizeof *all);
-    *ret_count = 0;
-    for (struct ramet_sandbox *s = service->sandboxes; all && s; s = s->next) {
-        atomic_fetch_add(&s->refs, 1);
-        all[(*ret_count)++] = s;
-    }
+    struct ramet_sandbox **all = (struct ramet_sandbox **)ramet_members_list(&service->sandboxes, &count);
+    for (size_t i = 0; i < count; i++)
+        atomic_fetch_add(&all[i]->refs, 1);
     pthread_mutex_unlock(&service->lock);
     if (!all)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list sandboxes");
     *ret = all;
+    *ret_count = count;
     return 0;
 }
 
@@ -181,8 +170,8 @@ void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, struct ramet_sandbox_
     }
     info.state = state_of(sandbox, info.reason, sizeof info.reason);
     memcpy(info.id, branch->id, sizeof info.id);
-    memcpy(info.name, branch->name, sizeof info.name);
-    memcpy(info.parent, branch->parent, sizeof info.parent);
+    snprintf(info.name, sizeof info.name, "%s", branch->name);
+    ramet_branch_parent(branch, info.parent);
     ramet_branch_bases(branch, info.base, info.last_snapshot);
     pthread_mutex_lock(&sandbox->service->lock);
     if (sandbox->base)
@@ -221,9 +210,9 @@ int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branc
         return -RAMET_NO_MEMORY;
     ramet_branch_bases(branch, sandbox->lineage, NULL);
     ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_LOST, "the daemon ended while it ran");
-    list_add(sandbox);
+    int r = list_add(sandbox, err);
     ramet_sandbox_unref(sandbox);
-    return 0;
+    return r;
 }
 
 static void clear_run_dir(struct ramet_sandbox *sandbox)
@@ -267,15 +256,17 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
         return r;
     ramet_mount_branch_changed(service->mount, branch->name);
     struct ramet_sandbox *sandbox = sandbox_new(service, branch, err);
-    if (!sandbox) {
+    if (sandbox) {
+        sandbox->base = ramet_snapshot_ref(plan->base);
+        sandbox->warmup = STEAL(warmup);
+        memcpy(sandbox->lineage, plan->base->id, sizeof sandbox->lineage);
+        ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STARTING, "");
+    }
+    if (!sandbox || list_add(sandbox, err) < 0) {
+        ramet_sandbox_unref(sandbox);
         ramet_catalog_branch_remove(service->catalog, branch, NULL);
         return -RAMET_NO_MEMORY;
     }
-    sandbox->base = ramet_snapshot_ref(plan->base);
-    sandbox->warmup = STEAL(warmup);
-    memcpy(sandbox->lineage, plan->base->id, sizeof sandbox->lineage);
-    ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STARTING, "");
-    list_add(sandbox);
     pthread_mutex_lock(&sandbox->op);
     struct ramet_vm *vm;
     if ((r = ramet_sandbox_vm_new(sandbox, plan, &vm, &sandbox->memory_base, err)) == 0) {
@@ -368,13 +359,26 @@ void ramet_sandbox_end(struct ramet_sandbox *sandbox)
     pthread_mutex_unlock(&sandbox->op);
 }
 
+void ramet_sandbox_stop(struct ramet_sandbox *sandbox, const char *reason)
+{
+    ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STOPPED, reason);
+    end_vm(sandbox);
+}
+
+bool ramet_sandbox_retire(struct ramet_sandbox *sandbox, const char *reason)
+{
+    bool listed = list_remove(sandbox);
+    if (listed)
+        ramet_sandbox_stop(sandbox, reason);
+    return listed;
+}
+
 int ramet_sandbox_remove(struct ramet_sandbox *sandbox, struct ramet_error *err)
 {
     struct ramet_service *service = sandbox->service;
     pthread_mutex_lock(&sandbox->op);
     int r = 0;
-    if (list_remove(sandbox)) {
-        end_vm(sandbox);
+    if (ramet_sandbox_retire(sandbox, "it is removed")) {
         r = ramet_catalog_branch_remove(service->catalog, sandbox->branch, err);
         ramet_mount_branch_changed(service->mount, sandbox->branch->name);
     } else {

@@ -3,7 +3,8 @@
  * One sandbox: a branch and the VM that runs on it. Private to the service.
  *
  * Locks, in the order they may be taken:
- *   op       one of pause, resume, capture, rollback or removal at a time; held throughout
+ *   op       one of pause, resume, capture, rollback, promotion or removal at a time; held throughout; a parent's
+ *            before a child's
  *   clock    held while the guest's clock is set, and by those who stop the guest (clocks.c)
  *   vm_lock  read: use `vm`; write: set or free it
  *   service lock (service_private.h)  state, reason, lineage, the list of sandboxes
@@ -21,7 +22,7 @@
 struct ramet_sandbox {
     _Atomic unsigned refs;
     struct ramet_service *service;
-    struct ramet_branch *branch; /* owned reference; its id and name are the sandbox's */
+    struct ramet_branch *branch; /* owned reference; its id and name are the sandbox's, and a promotion changes its name */
     pthread_mutex_t op;
     pthread_mutex_t clock;
     bool clock_due; /* clock; the guest's clock is behind since it was captured or paused */
@@ -36,7 +37,7 @@ struct ramet_sandbox {
     enum ramet_sandbox_state state;
     char reason[256];
     char lineage[RAMET_ID_SIZE]; /* newest snapshot taken of it, else its base: parent of the next */
-    struct ramet_sandbox *next;
+    unsigned forks;              /* calls under way whose children are not all there */
     /* the lock of clocks.c: */
     struct ramet_sandbox *clock_next;
     bool clock_queued;
@@ -77,6 +78,10 @@ int ramet_sandbox_await(struct ramet_sandbox *sandbox, const struct ramet_sandbo
                         struct ramet_child_timing *timing, struct ramet_error *err);
 /* Lists a branch whose VM did not survive the daemon. */
 int ramet_sandbox_lost(struct ramet_service *service, struct ramet_branch *branch, struct ramet_error *err);
+/* Ends its VM; it stays, stopped. Under op. */
+void ramet_sandbox_stop(struct ramet_sandbox *sandbox, const char *reason);
+/* Takes it off the list and ends its VM; false when it was not listed. Under op. */
+bool ramet_sandbox_retire(struct ramet_sandbox *sandbox, const char *reason);
 /* Ends the VM, forgets the branch. */
 int ramet_sandbox_remove(struct ramet_sandbox *sandbox, struct ramet_error *err);
 /* Ends the VM only; its branch is listed as lost after a restart. */

@@ -18,6 +18,7 @@
 #include "mount.h"
 #include "service_private.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* --- capture --- */
@@ -126,7 +127,7 @@ static int publish(struct ramet_sandbox *sandbox, struct capture *capture, const
     if (r < 0)
         return r;
     memcpy(snapshot->sandbox, sandbox->branch->id, sizeof snapshot->sandbox);
-    memcpy(snapshot->sandbox_name, sandbox->branch->name, sizeof snapshot->sandbox_name);
+    snprintf(snapshot->sandbox_name, sizeof snapshot->sandbox_name, "%s", sandbox->branch->name);
     snapshot->memory_bytes = sandbox->branch->memory_bytes;
     snapshot->cpus = sandbox->branch->cpus;
     snapshot->captured_pages = capture->vm->page_count;

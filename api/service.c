@@ -130,11 +130,10 @@ void ramet_service_close(struct ramet_service *service)
     ramet_service_end_sandboxes(service);
     ramet_clocks_free(service->clocks);
     ramet_vm_pool_free(service->pool);
-    while (service->sandboxes) {
-        struct ramet_sandbox *sandbox = service->sandboxes;
-        service->sandboxes = sandbox->next;
-        ramet_sandbox_unref(sandbox);
-    }
+    uint64_t serial, object;
+    for (size_t at = 0; ramet_u64map_next(&service->sandboxes.serials, &at, &serial, &object);)
+        ramet_sandbox_unref((struct ramet_sandbox *)(uintptr_t)object);
+    ramet_members_free(&service->sandboxes);
     ramet_commit_queue_free(service->commits);
     ramet_jobs_free(service->jobs);
     ramet_workspace_mount_stop(service->workspace_mount);
@@ -182,6 +181,16 @@ int ramet_check_memory(uint64_t bytes_each, unsigned count, struct ramet_error *
                     (unsigned long long)(needed >> 20), (unsigned long long)(available >> 20));
     return ramet_error_hint(err, "ask for at most %llu, or remove sandboxes with 'ramet rm'",
                             (unsigned long long)(available / (bytes_each + vmm_overhead_bytes)));
+}
+
+int ramet_await_durable(struct ramet_service *service, struct ramet_snapshot *snapshot, struct ramet_error *err)
+{
+    int r = ramet_commit_queue_wait(service->commits, snapshot, err);
+    if (r == 0 && !atomic_load(&snapshot->durable)) {
+        ramet_error_set(err, RAMET_CONFLICT, "snapshot %s is not durable yet: its fork is under way", snapshot->id);
+        r = ramet_error_hint(err, "try again when it has ended");
+    }
+    return r;
 }
 
 /* --- run --- */

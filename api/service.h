@@ -262,6 +262,12 @@ int ramet_service_snapshot(struct ramet_service *service, const char *sandbox, c
 int ramet_service_rollback(struct ramet_service *service, const char *sandbox,
                            const struct ramet_rollback_request *request, struct ramet_sandbox_info *ret,
                            struct ramet_child_timing *ret_timing, struct ramet_error *err);
+/*
+ * The sandbox takes the name and the place of the one it was forked from, which is removed; the others forked from that
+ * one count as forked from this one. Its guest does not notice. Waits until what its disks lie over is durable.
+ */
+int ramet_service_promote(struct ramet_service *service, const char *sandbox, struct ramet_sandbox_info *ret,
+                          struct ramet_error *err);
 int ramet_service_exec(struct ramet_service *service, const char *sandbox, const struct ramet_exec_request *request,
                        struct ramet_exec_result *ret, struct ramet_error *err);
 int ramet_service_pause(struct ramet_service *service, const char *sandbox, struct ramet_sandbox_info *ret,

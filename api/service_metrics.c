@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The service's metrics: forks and snapshots counted and timed, and the gauges: those that cost no walk over the store.
+/* The service's metrics: what changes sandboxes counted and timed, and the gauges: those that cost no walk over the store.
  */
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "service_private.h"
 
 #include <string.h>
@@ -62,14 +63,44 @@ int ramet_service_snapshot(struct ramet_service *service, const char *ref, const
     return 0;
 }
 
+int ramet_service_rollback(struct ramet_service *service, const char *ref, const struct ramet_rollback_request *request,
+                           struct ramet_sandbox_info *ret, struct ramet_child_timing *ret_timing,
+                           struct ramet_error *err)
+{
+    uint64_t began_us = ramet_now_us();
+    int r = ramet_service_rollback_uncounted(service, ref, request, ret, ret_timing, err);
+    ramet_metrics_count(&service->metrics, RAMET_COUNT_ROLLBACK);
+    if (r < 0) {
+        ramet_metrics_count(&service->metrics, RAMET_COUNT_ROLLBACK_FAILED);
+        return r;
+    }
+    ramet_metrics_observe(&service->metrics, RAMET_DURATION_ROLLBACK, ramet_now_us() - began_us);
+    ramet_service_observe_child(service, ret_timing);
+    return 0;
+}
+
+int ramet_service_promote(struct ramet_service *service, const char *ref, struct ramet_sandbox_info *ret,
+                          struct ramet_error *err)
+{
+    uint64_t began_us = ramet_now_us();
+    int r = ramet_service_promote_uncounted(service, ref, ret, err);
+    ramet_metrics_count(&service->metrics, RAMET_COUNT_PROMOTE);
+    if (r < 0) {
+        ramet_metrics_count(&service->metrics, RAMET_COUNT_PROMOTE_FAILED);
+        return r;
+    }
+    ramet_metrics_observe(&service->metrics, RAMET_DURATION_PROMOTE, ramet_now_us() - began_us);
+    return 0;
+}
+
 int ramet_service_metrics(struct ramet_service *service, char **ret, struct ramet_error *err)
 {
     enum { states = RAMET_SANDBOX_LOST + 1, others = 4 };
-    uint64_t sandboxes[states] = {0}, pack_bytes, index_bytes;
+    uint64_t sandboxes[states] = {0}, pack_bytes, index_bytes, serial, object;
     struct ramet_gauge gauges[states + others];
     pthread_mutex_lock(&service->lock);
-    for (struct ramet_sandbox *s = service->sandboxes; s; s = s->next)
-        sandboxes[s->state]++;
+    for (size_t at = 0; ramet_u64map_next(&service->sandboxes.serials, &at, &serial, &object);)
+        sandboxes[((struct ramet_sandbox *)(uintptr_t)object)->state]++;
     pthread_mutex_unlock(&service->lock);
     ramet_store_disk_bytes(service->store, &pack_bytes, &index_bytes);
     for (int i = 0; i < states; i++)

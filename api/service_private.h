@@ -5,6 +5,7 @@
 
 #include "catalog.h"
 #include "commit_queue.h"
+#include "members.h"
 #include "metrics.h"
 #include "sandbox.h"
 #include "service.h"
@@ -36,23 +37,30 @@ struct ramet_service {
     struct ramet_clocks *clocks;
     struct ramet_metrics metrics;
     pthread_mutex_t lock; /* guards what follows and the fields of sandboxes named there; never across I/O */
-    struct ramet_sandbox *sandboxes, *sandboxes_last; /* oldest first */
+    struct ramet_members sandboxes; /* by id and serial of their branches; each holds a reference */
     bool closing;
 };
 
 /* NO_MEMORY, naming need and what is free, unless `count` more VMs fit. */
 int ramet_check_memory(uint64_t bytes_each, unsigned count, struct ramet_error *err);
+/* Waits until the snapshot is on disk; CONFLICT while the fork that makes it is under way. */
+int ramet_await_durable(struct ramet_service *service, struct ramet_snapshot *snapshot, struct ramet_error *err);
 /* Adds the image's non-zero pages to *total. */
 int ramet_count_pages(struct ramet_store *store, struct ramet_image *image, uint64_t *total, struct ramet_error *err);
 void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapshot *snapshot,
                               struct ramet_snapshot_info *ret);
 
-/* fork.c and sandbox_snapshot.c; service_metrics.c counts them. */
+/* fork.c, sandbox_snapshot.c, rollback.c and promote.c; service_metrics.c counts them. */
 int ramet_service_fork_uncounted(struct ramet_service *service, const char *ref,
                                  const struct ramet_fork_request *request, struct ramet_fork_result *ret,
                                  struct ramet_error *err);
 int ramet_service_snapshot_uncounted(struct ramet_service *service, const char *ref, const char *tag,
                                      struct ramet_snapshot_result *ret, struct ramet_error *err);
+int ramet_service_rollback_uncounted(struct ramet_service *service, const char *ref,
+                                     const struct ramet_rollback_request *request, struct ramet_sandbox_info *ret,
+                                     struct ramet_child_timing *ret_timing, struct ramet_error *err);
+int ramet_service_promote_uncounted(struct ramet_service *service, const char *ref, struct ramet_sandbox_info *ret,
+                                    struct ramet_error *err);
 /* service_metrics.c: of a child or a restore. */
 void ramet_service_observe_child(struct ramet_service *service, const struct ramet_child_timing *timing);
 

@@ -25,8 +25,7 @@ int ramet_service_store_stat(struct ramet_service *service, struct ramet_store_i
     if (r < 0)
         return r;
     pthread_mutex_lock(&service->lock);
-    for (struct ramet_sandbox *s = service->sandboxes; s; s = s->next)
-        info.sandboxes++;
+    info.sandboxes = service->sandboxes.ids.count;
     pthread_mutex_unlock(&service->lock);
     snprintf(info.dir, sizeof info.dir, "%s", ramet_store_dir(service->store));
     info.snapshots = count;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run, rollback, pause, resume, rm. */
+/* run, rollback, promote, pause, resume, rm. */
 #include "base/cleanup.h"
 #include "cli.h"
 #include "cli_print.h"
@@ -104,6 +104,22 @@ int cmd_resume(struct cli *cli, int argc, char **argv)
     const struct cli_usage usage = {
         .line = "resume SANDBOX", .summary = "Lets a paused sandbox run on.", .min = 1, .max = 1};
     return change(cli, &usage, argc, argv, "/resume", "resuming");
+}
+
+int cmd_promote(struct cli *cli, int argc, char **argv)
+{
+    _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
+    const struct cli_usage usage = {.line = "promote SANDBOX",
+                                    .summary = "Gives a sandbox the name and place of its parent, which is removed.",
+                                    .min = 1,
+                                    .max = 1};
+    int rc = cli_parse(cli, &usage, &argc, argv);
+    if (rc == 0)
+        rc = cli_call(cli, "POST", CLI_PATH("/v1/sandboxes/", argv[0], "/promote"), ramet_json_object(), "promoting",
+                      &answer);
+    if (rc == 0 && !cli->json)
+        printf("%s is %s now, which is removed\n", argv[0], ramet_json_str(answer, "name", "?"));
+    return rc;
 }
 
 /* ---- rm ---- */

@@ -23,6 +23,7 @@ static const struct command {
     {"snapshot", "SANDBOX", "store a sandbox's memory and disks", cmd_snapshot},
     {"restore", "SNAPSHOT", "resume a stored snapshot", cmd_restore},
     {"rollback", "SANDBOX SNAPSHOT", "take a sandbox back to a snapshot", cmd_rollback},
+    {"promote", "SANDBOX", "let a sandbox take its parent's name and place", cmd_promote},
     {"pause", "SANDBOX", "stop a sandbox's CPUs", cmd_pause},
     {"resume", "SANDBOX", "let a paused sandbox run on", cmd_resume},
     {"ls", "", "list sandboxes, or snapshots", cmd_ls},

@@ -201,6 +201,20 @@ int ramet_client_pause(struct ramet_client *client, const char *sandbox, struct 
 int ramet_client_resume(struct ramet_client *client, const char *sandbox, struct ramet_client_sandbox *ret,
                         struct ramet_error *err);
 
+struct ramet_client_rollback {
+    const char *snapshot; /* ref; with memory, of a machine like the sandbox's */
+    bool no_answer_wait;  /* return when it runs, before its guest agent answers */
+    unsigned wait_ms;     /* until its guest agent must answer; 0: 60 s */
+};
+
+/* Takes memory, devices and disks back to request->snapshot; id and name stay, what was done since is lost. */
+int ramet_client_rollback(struct ramet_client *client, const char *sandbox, const struct ramet_client_rollback *request,
+                          struct ramet_client_started *ret, struct ramet_error *err);
+
+/* The sandbox takes the name and place of the one it was forked from, which is removed. `ret` may be NULL. */
+int ramet_client_promote(struct ramet_client *client, const char *sandbox, struct ramet_client_sandbox *ret,
+                         struct ramet_error *err);
+
 int ramet_client_remove_sandbox(struct ramet_client *client, const char *sandbox, struct ramet_error *err);
 int ramet_client_remove_snapshot(struct ramet_client *client, const char *snapshot, struct ramet_error *err);
 

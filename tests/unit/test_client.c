@@ -38,6 +38,8 @@ static const struct ramet_route routes[] = {
     ROUTE("POST", "/v1/sandboxes/{s}/fork", true),
     ROUTE("POST", "/v1/sandboxes/{s}/exec", true),
     ROUTE("POST", "/v1/sandboxes/{s}/snapshot", true),
+    ROUTE("POST", "/v1/sandboxes/{s}/rollback", true),
+    ROUTE("POST", "/v1/sandboxes/{s}/promote", true),
     ROUTE("POST", "/v1/sandboxes/{s}/pause", true),
     ROUTE("POST", "/v1/sandboxes/{s}/resume", true),
     ROUTE("POST", "/v1/snapshots/{s}/restore", true),
@@ -170,6 +172,28 @@ static void test_exec(void **state)
                 RAMET_INVALID);
 }
 
+static void test_rollback_and_promote(void **state)
+{
+    struct fixture *f = *state;
+    struct ramet_client_started started;
+    struct ramet_client_sandbox sandbox;
+    struct ramet_error err = {0};
+    check_fails(ramet_client_rollback(f->client, "web", &(struct ramet_client_rollback){0}, &started, &err),
+                RAMET_INVALID);
+    canned = "{\"sandbox\":{\"name\":\"web\",\"base\":\"00000000000000ab\"},\"timing\":{\"running_us\":7}}";
+    const struct ramet_client_rollback request = {.snapshot = "warm", .no_answer_wait = true, .wait_ms = 9};
+    check_ok(ramet_client_rollback(f->client, "web", &request, &started, &err));
+    assert_string_equal(
+        seen, "POST /v1/sandboxes/web/rollback {\"snapshot\":\"warm\",\"wait_answer\":false,\"wait_ms\":9}");
+    assert_string_equal(started.sandbox.base, "00000000000000ab");
+    assert_int_equal(started.running_us, 7);
+    canned = "{\"name\":\"web\",\"parent\":\"\"}";
+    check_ok(ramet_client_promote(f->client, "try-3", &sandbox, &err));
+    assert_string_equal(seen, "POST /v1/sandboxes/try-3/promote {}");
+    assert_string_equal(sandbox.name, "web");
+    check_ok(ramet_client_promote(f->client, "try-3", NULL, &err));
+}
+
 static void test_the_rest(void **state)
 {
     struct fixture *f = *state;
@@ -215,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_status), TEST(test_run_and_restore), TEST(test_fork),
         TEST(test_exec),   TEST(test_the_rest),        TEST(test_errors),
+        TEST(test_rollback_and_promote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
