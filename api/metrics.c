@@ -31,8 +31,8 @@ struct name {
     }
 #define CHILD(step)                                                                                                    \
     {                                                                                                                  \
-        "ramet_child_seconds", "A child of a fork, a restore or rollback; running and answer: since the call began.", "step",   \
-            step                                                                                                       \
+        "ramet_child_seconds", "A child of a fork, a restore or rollback; running and answer: since the call began.",  \
+            "step", step                                                                                               \
     }
 #define CALL(call)                                                                                                     \
     {                                                                                                                  \

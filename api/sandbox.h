@@ -22,7 +22,8 @@
 struct ramet_sandbox {
     _Atomic unsigned refs;
     struct ramet_service *service;
-    struct ramet_branch *branch; /* owned reference; its id and name are the sandbox's, and a promotion changes its name */
+    struct ramet_branch
+        *branch; /* owned reference; its id and name are the sandbox's, and a promotion changes its name */
     pthread_mutex_t op;
     pthread_mutex_t clock;
     bool clock_due; /* clock; the guest's clock is behind since it was captured or paused */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The service's metrics: what changes sandboxes counted and timed, and the gauges: those that cost no walk over the store.
+/* The service's metrics: what changes sandboxes counted and timed, and the gauges: those that cost no walk over the
+ * store.
  */
 #include "base/cleanup.h"
 #include "base/file.h"

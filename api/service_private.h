@@ -36,7 +36,7 @@ struct ramet_service {
     bool working_sets; /* recorded and prefetched */
     struct ramet_clocks *clocks;
     struct ramet_metrics metrics;
-    pthread_mutex_t lock; /* guards what follows and the fields of sandboxes named there; never across I/O */
+    pthread_mutex_t lock;           /* guards what follows and the fields of sandboxes named there; never across I/O */
     struct ramet_members sandboxes; /* by id and serial of their branches; each holds a reference */
     bool closing;
 };

@@ -6,7 +6,7 @@
 #include "cli.h"
 
 cli_run cmd_up, cmd_down, cmd_status;               /* cmd_daemon.c */
-cli_run cmd_run, cmd_rollback, cmd_promote;                      /* cmd_sandbox.c */
+cli_run cmd_run, cmd_rollback, cmd_promote;         /* cmd_sandbox.c */
 cli_run cmd_pause, cmd_resume, cmd_rm;              /* cmd_sandbox.c */
 cli_run cmd_fork, cmd_snapshot, cmd_restore;        /* cmd_fork.c */
 cli_run cmd_exec;                                   /* cmd_exec.c */

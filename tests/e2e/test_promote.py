@@ -202,9 +202,7 @@ def main():
     dirs, check = d.arguments(), d.Checks()
     seed = int(os.environ.get("RAMET_TEST_SEED", random.SystemRandom().getrandbits(32)))
     print(f"RAMET_TEST_SEED={seed}")
-    vm = d.Daemon(*dirs)
-    try:
-        vm.up()
+    with d.running(check, *dirs) as vm:
         vm.import_guest()
         vm.boot("web")
         d.start_counter(vm, "web")
@@ -214,11 +212,6 @@ def main():
         while_forked(vm, check)
         at_once(vm, check)
         crash(vm, check, random.Random(seed))
-    except Exception as error:  # a failed step ends the test, but never leaves a VM behind
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-3000:])
-    finally:
-        vm.finish(check)
     return check.end()
 
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import sys
+import tempfile
 import threading
 import time
 
@@ -134,27 +135,20 @@ def main():
     dirs, check = d.arguments(), d.Checks()
     seed = int(os.environ.get("RAMET_TEST_SEED", random.SystemRandom().getrandbits(32)))
     print(f"RAMET_TEST_SEED={seed}")
-    vm = d.Daemon(*dirs, env={"RAMET_POOL": "0"})
-    wrapper, flag = f"{vm.top}/qemu", f"{vm.top}/fail"
-    with open(wrapper, "w", encoding="utf-8") as file:
-        file.write(WRAPPER.format(flag=flag))
-    os.chmod(wrapper, 0o755)
-    vm.env["RAMET_QEMU"] = wrapper
-    try:
-        vm.up()
-        vm.import_guest()
-        vm.boot("web")
-        d.start_counter(vm, "web")
-        note(vm, "target")
-        vm.post("/v1/sandboxes/web/snapshot", {"tag": "target"})
-        no_vmm(vm, check, flag)
-        no_overlay(vm, check)
-        killed(vm, check, random.Random(seed))
-    except Exception as error:  # a failed step ends the test, but never leaves a VM behind
-        check(False, "no step fails", repr(error))
-        print(vm.log()[-3000:])
-    finally:
-        vm.finish(check)
+    with tempfile.TemporaryDirectory() as place:
+        wrapper, flag = f"{place}/qemu", f"{place}/fail"
+        with open(wrapper, "w", encoding="utf-8") as file:
+            file.write(WRAPPER.format(flag=flag))
+        os.chmod(wrapper, 0o755)
+        with d.running(check, *dirs, env={"RAMET_POOL": "0", "RAMET_QEMU": wrapper}) as vm:
+            vm.import_guest()
+            vm.boot("web")
+            d.start_counter(vm, "web")
+            note(vm, "target")
+            vm.post("/v1/sandboxes/web/snapshot", {"tag": "target"})
+            no_vmm(vm, check, flag)
+            no_overlay(vm, check)
+            killed(vm, check, random.Random(seed))
     return check.end()
 
 

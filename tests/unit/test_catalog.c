@@ -290,7 +290,8 @@ static void a_branch_takes_its_parents_place(void **state)
     check_ok(ramet_catalog_open(store, &catalog, &err));
     struct ramet_snapshot *base = disk_snapshot(catalog, 1);
     for (int i = 0; i < branches; i++) {
-        const struct ramet_branch_request request = {.name = names[i], .parent = parents[i] < 0 ? NULL : ids[parents[i]]};
+        const struct ramet_branch_request request = {.name = names[i],
+                                                     .parent = parents[i] < 0 ? NULL : ids[parents[i]]};
         check_ok(ramet_catalog_branch_new(catalog, &request, base, &made[i], &err));
         strcpy(ids[i], made[i]->id);
         write_byte(made[i], RAMET_PAGE_SIZE, (uint8_t)(10 + i));

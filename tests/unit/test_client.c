@@ -183,8 +183,8 @@ static void test_rollback_and_promote(void **state)
     canned = "{\"sandbox\":{\"name\":\"web\",\"base\":\"00000000000000ab\"},\"timing\":{\"running_us\":7}}";
     const struct ramet_client_rollback request = {.snapshot = "warm", .no_answer_wait = true, .wait_ms = 9};
     check_ok(ramet_client_rollback(f->client, "web", &request, &started, &err));
-    assert_string_equal(
-        seen, "POST /v1/sandboxes/web/rollback {\"snapshot\":\"warm\",\"wait_answer\":false,\"wait_ms\":9}");
+    assert_string_equal(seen,
+                        "POST /v1/sandboxes/web/rollback {\"snapshot\":\"warm\",\"wait_answer\":false,\"wait_ms\":9}");
     assert_string_equal(started.sandbox.base, "00000000000000ab");
     assert_int_equal(started.running_us, 7);
     canned = "{\"name\":\"web\",\"parent\":\"\"}";
@@ -237,9 +237,8 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_status), TEST(test_run_and_restore), TEST(test_fork),
-        TEST(test_exec),   TEST(test_the_rest),        TEST(test_errors),
-        TEST(test_rollback_and_promote),
+        TEST(test_status), TEST(test_run_and_restore),      TEST(test_fork), TEST(test_exec), TEST(test_the_rest),
+        TEST(test_errors), TEST(test_rollback_and_promote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
