@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Goal: guests that are forked, snapshotted, restored, paused, killed and removed at random, with a daemon that is
+"""Goal: guests that are forked, snapshotted, restored, rolled back, promoted, paused, killed and removed at random, with a daemon that is
 killed and restarted, hold what a model says in memory and on disk; afterwards no process, mount, descriptor or directory
 is left, and the store has given its bytes back.
 
@@ -82,6 +82,7 @@ class Soak:
     def __init__(self, vm, check, dice, boxes_max):
         self.vm, self.check, self.dice, self.boxes_max = vm, check, dice, boxes_max
         self.boxes, self.snapshots = {}, {}  # models, by name and by id
+        self.parents = {}  # names, of those whose parent is there
         self.names, self.done = 0, collections.Counter()
 
     def name(self):
@@ -127,7 +128,7 @@ class Soak:
         durable = self.dice.random() < 0.5
         answer = self.vm.post(f"/v1/sandboxes/{box}/fork", {"names": names, "wait_durable": durable})
         for name in names:
-            self.boxes[name] = copy.deepcopy(self.boxes[box])
+            self.boxes[name], self.parents[name] = copy.deepcopy(self.boxes[box]), box
         self.snapshots[answer["snapshot"]["id"]] = copy.deepcopy(self.boxes[box])
         self.verify(self.dice.choice(names))
 
@@ -143,6 +144,32 @@ class Soak:
         self.boxes[name] = copy.deepcopy(self.snapshots[snapshot])
         self.verify(name)
 
+    def rollback(self, box):
+        if self.snapshots:
+            snapshot = self.dice.choice(sorted(self.snapshots))
+            self.vm.post(f"/v1/sandboxes/{box}/rollback", {"snapshot": snapshot})
+            self.boxes[box] = copy.deepcopy(self.snapshots[snapshot])
+            self.verify(box)
+
+    def promote(self, _):
+        if not self.parents:
+            return
+        box = self.dice.choice(sorted(self.parents))
+        place = self.parents[box]
+        self.vm.post(f"/v1/sandboxes/{box}/promote")
+        self.boxes[place] = self.boxes.pop(box)
+        del self.parents[box]  # that of the place stays
+        self.parents = {child: place if parent == box else parent for child, parent in self.parents.items()}
+        self.verify(place)
+        self.verify_tree()
+
+    def verify_tree(self):
+        listed = self.vm.sandboxes()
+        names = {box["id"]: box["name"] for box in listed}
+        found = {box["name"]: names[box["parent"]] for box in listed if box["parent"] in names}
+        if found != self.parents or set(names.values()) != set(self.boxes):
+            self.check(False, "the tree is as it should be", f"{found}, not {self.parents}; {sorted(names.values())}")
+
     def pause(self, box):
         self.vm.post(f"/v1/sandboxes/{box}/pause")
         if self.dice.random() < 0.5:
@@ -153,6 +180,7 @@ class Soak:
     def remove(self, box):
         self.vm.delete(f"/v1/sandboxes/{box}")
         del self.boxes[box]
+        self.parents = {child: parent for child, parent in self.parents.items() if box not in (child, parent)}
 
     def forget(self, _):
         """Removes snapshots; one that a sandbox lies over is refused."""
@@ -177,7 +205,10 @@ class Soak:
         stopped = d.wait_until(lambda: self.vm.get(f"/v1/sandboxes/{box}")["state"] == "stopped", 10)
         if not stopped:
             self.check(False, f"{box} is stopped when its QEMU was killed")
-        self.remove(box)
+        if self.snapshots and self.dice.random() < 0.5:
+            self.rollback(box)
+        else:
+            self.remove(box)
 
     def kill_daemon(self, _):
         """Snapshots that were durable are there, others may be; nothing of before runs; then it goes on from those."""
@@ -205,7 +236,8 @@ class Soak:
         for _ in range(3):
             self.restore(None)
 
-    WEIGHTS = {change: 30, look: 15, fork: 12, snapshot: 8, restore: 8, pause: 4, remove: 5, forget: 6, collect: 2,
+    WEIGHTS = {change: 30, look: 15, fork: 12, snapshot: 8, restore: 8, rollback: 6, promote: 4, pause: 4, remove: 5,
+               forget: 6, collect: 2,
                kill_vmm: 3, kill_daemon: 2, stop_daemon: 1}
 
     def step(self):

@@ -36,6 +36,8 @@ struct soak_kept {
 struct soak_disk {
     enum soak_stage stage;
     char name[RAMET_CATALOG_NAME_SIZE];
+    char id[RAMET_CATALOG_ID_SIZE], parent[RAMET_CATALOG_ID_SIZE]; /* the parent may be gone */
+    struct soak_disk *place;              /* its parent, while it is being promoted to its place; else NULL */
     char bases[2][RAMET_CATALOG_ID_SIZE]; /* it lies over one of them: before and after the step under way */
     uint32_t versions[soak_disk_pages];
     bool loose[soak_disk_pages]; /* written and not flushed: a kill may leave anything there */
@@ -48,7 +50,7 @@ struct soak_world {
     struct soak_disk disks[soak_disks_max];
 };
 
-enum { soak_step_count = 19 };
+enum { soak_step_count = 21 };
 
 struct soak_model {
     uint64_t seed;
@@ -133,6 +135,8 @@ void soak_remove_memory(struct soak *s);
 
 /* Every disk of the world is there and holds what was flushed; what was not is written anew. */
 void soak_disk_begin(struct soak *s);
+/* After a kill in the middle of a promotion: whether it is done. */
+void soak_disk_settle_promotion(struct soak *s, struct soak_disk *disk);
 void soak_disk_check(struct soak *s);
 void soak_disk_check_kept(struct soak *s, const struct soak_kept *kept);
 void soak_disk_remove(struct soak *s, struct soak_disk *disk);
@@ -142,6 +146,8 @@ void soak_disk_discard(struct soak *s);
 void soak_disk_flush(struct soak *s);
 void soak_disk_snapshot(struct soak *s);
 void soak_disk_fork(struct soak *s);
+void soak_disk_roll_back(struct soak *s);
+void soak_disk_promote(struct soak *s);
 void soak_disk_drop(struct soak *s);
 void soak_disk_remove_kept(struct soak *s);
 

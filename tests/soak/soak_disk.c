@@ -176,14 +176,100 @@ void soak_disk_fork(struct soak *s)
         memcpy(disk->bases[i], kept->id, sizeof kept->id);
     memcpy(disk->versions, kept->versions, list_bytes);
     memset(disk->loose, 0, sizeof disk->loose);
+    const struct soak_disk *parent = draw_disk(s);
+    memcpy(disk->parent, parent ? parent->id : "", parent ? sizeof disk->parent : 1);
     disk->stage = soak_adding;
-    const struct ramet_branch_request request = {.name = disk->name, .memory_bytes = soak_memory_bytes, .cpus = 1};
+    const struct ramet_branch_request request = {
+        .name = disk->name, .parent = disk->parent, .memory_bytes = soak_memory_bytes, .cpus = 1};
     soak_ok(s->model, ramet_catalog_find(s->store->catalog, kept->id, &base, &err));
     soak_ok(s->model, ramet_catalog_branch_new(s->store->catalog, &request, base, &branch, &err));
+    memcpy(disk->id, branch->id, sizeof disk->id);
     disk->stage = soak_there;
     ramet_branch_unref(branch);
     ramet_snapshot_unref(base);
     check_disk(s, disk, false);
+}
+
+/* To any snapshot: all disks are of one size. A kill leaves each page that differs as it was or as it becomes. */
+void soak_disk_roll_back(struct soak *s)
+{
+    struct ramet_error err = {0};
+    struct soak_disk *disk = draw_disk(s);
+    const struct soak_kept *kept = soak_draw_kept(s, true);
+    if (!disk || !kept)
+        return;
+    _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = find(s, disk);
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *target = NULL;
+    soak_ok(s->model, ramet_catalog_find(s->store->catalog, kept->id, &target, &err));
+    memcpy(disk->bases[1], kept->id, sizeof kept->id);
+    for (uint64_t page = 0; page < soak_disk_pages; page++)
+        disk->loose[page] |= disk->versions[page] != kept->versions[page];
+    memcpy(disk->versions, kept->versions, list_bytes);
+    soak_ok(s->model, ramet_catalog_branch_rollback(s->store->catalog, branch, target, &err));
+    memcpy(disk->bases[0], kept->id, sizeof kept->id);
+    memset(disk->loose, 0, sizeof disk->loose);
+    check_disk(s, disk, false);
+}
+
+static struct soak_disk *parent_of(struct soak_world *world, const struct soak_disk *disk)
+{
+    for (size_t i = 0; i < soak_disks_max; i++) {
+        struct soak_disk *other = &world->disks[i];
+        if (other != disk && other->stage == soak_there && strcmp(other->id, disk->parent) == 0)
+            return other;
+    }
+    return NULL;
+}
+
+/* Can be done again after a kill in its middle: the parent's entry stays as it is until `place` says it is over. */
+static void take_place(struct soak_world *world, struct soak_disk *disk)
+{
+    struct soak_disk *parent = disk->place;
+    for (size_t i = 0; i < soak_disks_max; i++)
+        if (&world->disks[i] != disk && strcmp(world->disks[i].parent, parent->id) == 0)
+            memcpy(world->disks[i].parent, disk->id, sizeof disk->id);
+    memcpy(disk->parent, parent->parent, sizeof disk->parent);
+    memcpy(disk->name, parent->name, sizeof disk->name);
+    parent->stage = soak_free;
+    disk->place = NULL;
+}
+
+static void check_place(struct soak *s, const struct soak_disk *disk)
+{
+    char parent[RAMET_CATALOG_ID_SIZE];
+    _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = find(s, disk);
+    ramet_branch_parent(branch, parent);
+    if (strcmp(branch->id, disk->id) != 0 || strcmp(branch->name, disk->name) != 0 || strcmp(parent, disk->parent) != 0)
+        soak_fail(s->model, "branch %s is %s, child of %s; it should be %s, of %s", disk->name, branch->id, parent,
+                  disk->id, disk->parent);
+}
+
+void soak_disk_promote(struct soak *s)
+{
+    struct ramet_error err = {0};
+    struct soak_disk *disk = draw_disk(s);
+    if (!disk || !(disk->place = parent_of(s->world, disk)))
+        return;
+    _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = find(s, disk), *gone = NULL;
+    soak_ok(s->model, ramet_catalog_branch_promote(s->store->catalog, branch, &gone, &err));
+    take_place(s->world, disk);
+    soak_ok(s->model, ramet_branch_files_remove(gone, &err));
+    check_place(s, disk);
+    check_disk(s, disk, false);
+}
+
+void soak_disk_settle_promotion(struct soak *s, struct soak_disk *disk)
+{
+    struct ramet_error err = {0};
+    struct ramet_branch *branch;
+    if (!disk->place)
+        return;
+    soak_ok(s->model, ramet_catalog_branch_find(s->store->catalog, disk->place->name, &branch, &err));
+    if (strcmp(branch->id, disk->id) == 0)
+        take_place(s->world, disk);
+    disk->place = NULL;
+    ramet_branch_unref(branch);
+    check_place(s, disk);
 }
 
 void soak_disk_remove(struct soak *s, struct soak_disk *disk)

@@ -60,6 +60,8 @@ static const struct step {
     {"disk flush", 4, soak_disk_flush},
     {"disk snapshot", 3, soak_disk_snapshot},
     {"disk fork", 3, soak_disk_fork},
+    {"disk roll back", 2, soak_disk_roll_back},
+    {"disk promote", 3, soak_disk_promote},
     {"disk drop", 2, soak_disk_drop},
     {"disk remove", 3, soak_disk_remove_kept},
     {"collect", 1, collect},
@@ -123,6 +125,8 @@ static void settle_disk(struct soak *s, struct soak_disk *disk)
 
 static void settle(struct soak *s)
 {
+    for (size_t i = 0; i < soak_disks_max; i++)
+        soak_disk_settle_promotion(s, &s->world->disks[i]);
     for (size_t i = 0; i < soak_disks_max; i++)
         settle_disk(s, &s->world->disks[i]);
     for (size_t i = 0; i < soak_kept_max; i++)
