@@ -74,15 +74,12 @@ static void update_branches(struct ramet_commit_queue *queue, const struct job *
     struct ramet_error err = {0};
     struct ramet_branch **branches = NULL;
     size_t count = 0;
-    int r = ramet_catalog_branches(queue->catalog, &branches, &count, &err);
-    for (size_t i = 0; i < count && r == 0; i++) {
-        char base[RAMET_CATALOG_ID_SIZE];
-        ramet_branch_bases(branches[i], base, NULL);
-        if (branches[i] == job->taken_of)
-            r = ramet_catalog_branch_update(queue->catalog, branches[i], job->snapshot, job->generations, &err);
-        else if (strcmp(base, job->snapshot->id) == 0)
+    int r = ramet_catalog_branches_over(queue->catalog, job->snapshot->id, &branches, &count, &err);
+    for (size_t i = 0; i < count && r == 0; i++)
+        if (branches[i] != job->taken_of)
             r = ramet_catalog_branch_update(queue->catalog, branches[i], job->snapshot, NULL, &err);
-    }
+    if (r == 0 && job->taken_of)
+        r = ramet_catalog_branch_update(queue->catalog, job->taken_of, job->snapshot, job->generations, &err);
     ramet_branches_free(branches, count);
     if (r < 0)
         ramet_warn("snapshot %s is durable, but a branch record was not updated: %s", job->snapshot->id, err.msg);

@@ -388,6 +388,14 @@ int ramet_service_sandbox_get(struct ramet_service *service, const char *ref, st
     return r;
 }
 
+void ramet_service_count(struct ramet_service *service, size_t *ret_sandboxes, size_t *ret_snapshots)
+{
+    *ret_snapshots = ramet_catalog_snapshot_count(service->catalog);
+    pthread_mutex_lock(&service->lock);
+    *ret_sandboxes = service->sandboxes.ids.count;
+    pthread_mutex_unlock(&service->lock);
+}
+
 int ramet_service_sandboxes(struct ramet_service *service, struct ramet_sandbox_info **ret, size_t *ret_count,
                             struct ramet_error *err)
 {

@@ -296,6 +296,8 @@ int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, s
                                struct ramet_error *err);
 int ramet_service_snapshots(struct ramet_service *service, struct ramet_snapshot_info **ret, size_t *ret_count,
                             struct ramet_error *err); /* oldest first */
+/* How many of each there are. */
+void ramet_service_count(struct ramet_service *service, size_t *ret_sandboxes, size_t *ret_snapshots);
 /* CONFLICT while a sandbox runs on it. Its children keep what they share. */
 int ramet_service_snapshot_remove(struct ramet_service *service, const char *ref, struct ramet_error *err);
 int ramet_service_tag(struct ramet_service *service, const char *ref, const char *tag, struct ramet_error *err);

@@ -10,20 +10,44 @@
 
 /* --- describing --- */
 
-static void fill_tags(struct ramet_service *service, const struct ramet_snapshot *snapshot,
-                      struct ramet_snapshot_info *ret)
+static int compare_tags(const void *a, const void *b)
 {
-    _autofree_ struct ramet_tag *tags = NULL;
-    size_t count = 0, shown = 0;
-    if (ramet_catalog_tags(service->catalog, &tags, &count, NULL) < 0)
-        return;
-    for (size_t i = 0; i < count && shown < RAMET_INFO_TAGS; i++)
-        if (strcmp(tags[i].snapshot, snapshot->id) == 0)
-            memcpy(ret->tags[shown++], tags[i].name, sizeof ret->tags[0]);
+    const struct ramet_tag *x = a, *y = b;
+    int by_snapshot = strcmp(x->snapshot, y->snapshot);
+    return by_snapshot ? by_snapshot : strcmp(x->name, y->name);
 }
 
-void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapshot *snapshot,
-                              struct ramet_snapshot_info *ret)
+/* All tags, those of one snapshot together; owned by the caller. None when memory is short: they are only shown. */
+static struct ramet_tag *sorted_tags(struct ramet_service *service, size_t *ret_count)
+{
+    struct ramet_tag *tags = NULL;
+    *ret_count = 0;
+    if (ramet_catalog_tags(service->catalog, &tags, ret_count, NULL) == 0 && *ret_count > 0)
+        qsort(tags, *ret_count, sizeof *tags, compare_tags);
+    return tags;
+}
+
+static void fill_tags(const struct ramet_tag *tags, size_t count, struct ramet_snapshot_info *info)
+{
+    struct ramet_tag before = {0}; /* any of the snapshot's */
+    size_t low = 0, high = count;
+    memcpy(before.snapshot, info->id, sizeof before.snapshot);
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (compare_tags(&tags[middle], &before) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (size_t i = 0; i < RAMET_INFO_TAGS && low + i < count; i++) {
+        if (strcmp(tags[low + i].snapshot, info->id) != 0)
+            return;
+        memcpy(info->tags[i], tags[low + i].name, sizeof info->tags[i]);
+    }
+}
+
+static void fill_info(struct ramet_service *service, struct ramet_snapshot *snapshot, const struct ramet_tag *tags,
+                      size_t tag_count, struct ramet_snapshot_info *ret)
 {
     struct ramet_snapshot_info info = {.durable = atomic_load(&snapshot->durable),
                                        .has_memory = ramet_snapshot_image(snapshot, "memory"),
@@ -45,8 +69,16 @@ void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapsh
     }
     if (!info.durable)
         ramet_commit_queue_failure(service->commits, snapshot, info.reason, sizeof info.reason);
-    fill_tags(service, snapshot, &info);
+    fill_tags(tags, tag_count, &info);
     *ret = info;
+}
+
+void ramet_snapshot_fill_info(struct ramet_service *service, struct ramet_snapshot *snapshot,
+                              struct ramet_snapshot_info *ret)
+{
+    size_t tag_count;
+    _autofree_ struct ramet_tag *tags = sorted_tags(service, &tag_count);
+    fill_info(service, snapshot, tags, tag_count, ret);
 }
 
 /* An image still in memory counts what its layers hold. */
@@ -109,8 +141,10 @@ int ramet_service_snapshots(struct ramet_service *service, struct ramet_snapshot
     if (r < 0)
         return r;
     struct ramet_snapshot_info *infos = calloc(count + 1, sizeof *infos);
+    size_t tag_count;
+    _autofree_ struct ramet_tag *tags = sorted_tags(service, &tag_count);
     for (size_t i = 0; i < count && infos; i++)
-        ramet_snapshot_fill_info(service, all[i], &infos[i]);
+        fill_info(service, all[i], tags, tag_count, &infos[i]);
     ramet_snapshots_free(all, count);
     if (!infos)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list snapshots");

@@ -8,6 +8,7 @@
 #include "catalog_private.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_branch *branch,
@@ -35,6 +36,38 @@ int ramet_catalog_branch_update(struct ramet_catalog *catalog, struct ramet_bran
     for (size_t i = 0; i < branch->disk_count && generations && r == 0; i++)
         ramet_overlay_trim(branch->disks[i], generations[i]);
     return r;
+}
+
+int ramet_catalog_branches_over(struct ramet_catalog *catalog, const char *snapshot_id, struct ramet_branch ***ret,
+                                size_t *ret_count, struct ramet_error *err)
+{
+    const struct ramet_u64map *serials = &catalog->branches.serials;
+    struct ramet_branch **found = NULL;
+    uint64_t serial, object;
+    size_t count = 0, room = 0;
+    int r = 0;
+    pthread_mutex_lock(&catalog->lock);
+    for (size_t at = 0; r == 0 && ramet_u64map_next(serials, &at, &serial, &object);) {
+        struct ramet_branch *branch = (struct ramet_branch *)(uintptr_t)object, **grown = found;
+        if (strcmp(branch->base, snapshot_id) != 0)
+            continue;
+        if (count == room && (grown = reallocarray(found, room = 2 * room + 8, sizeof *found)))
+            found = grown;
+        if (!grown) {
+            r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list branches");
+            break;
+        }
+        atomic_fetch_add(&branch->refs, 1);
+        found[count++] = branch;
+    }
+    pthread_mutex_unlock(&catalog->lock);
+    if (r < 0) {
+        ramet_branches_free(found, count);
+        return r;
+    }
+    *ret = found;
+    *ret_count = count;
+    return 0;
 }
 
 void ramet_branch_bases(struct ramet_branch *branch, char base[RAMET_CATALOG_ID_SIZE],

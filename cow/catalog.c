@@ -91,6 +91,14 @@ void ramet_catalog_close(struct ramet_catalog *catalog)
     free(catalog);
 }
 
+size_t ramet_catalog_snapshot_count(struct ramet_catalog *catalog)
+{
+    pthread_mutex_lock(&catalog->lock);
+    size_t count = catalog->snapshots.ids.count;
+    pthread_mutex_unlock(&catalog->lock);
+    return count;
+}
+
 struct ramet_store *ramet_catalog_store(struct ramet_catalog *catalog) { return catalog->store; }
 struct ramet_image_set *ramet_catalog_images(struct ramet_catalog *catalog) { return catalog->images; }
 

@@ -115,6 +115,7 @@ int ramet_catalog_snapshot_by_serial(struct ramet_catalog *catalog, uint64_t ser
 /* All, oldest first; each a reference of the caller's; the array is freed with ramet_snapshots_free. */
 int ramet_catalog_snapshots(struct ramet_catalog *catalog, struct ramet_snapshot ***ret, size_t *ret_count,
                             struct ramet_error *err);
+size_t ramet_catalog_snapshot_count(struct ramet_catalog *catalog);
 void ramet_snapshots_free(struct ramet_snapshot **snapshots, size_t count);
 
 /* Tags of a snapshot durable or not yet; a tag of one that is not is written with its commit. */
@@ -148,6 +149,9 @@ int ramet_catalog_branch_by_serial(struct ramet_catalog *catalog, uint64_t seria
                                    struct ramet_error *err);
 int ramet_catalog_branches(struct ramet_catalog *catalog, struct ramet_branch ***ret, size_t *ret_count,
                            struct ramet_error *err); /* oldest first; ramet_branches_free */
+/* Those that lie over the snapshot, in no order. */
+int ramet_catalog_branches_over(struct ramet_catalog *catalog, const char *snapshot_id, struct ramet_branch ***ret,
+                                size_t *ret_count, struct ramet_error *err);
 void ramet_branches_free(struct ramet_branch **branches, size_t count);
 /*
  * `snapshot`, now durable, holds the branch's disks as frozen when `generations` (one a disk)
