@@ -25,6 +25,18 @@
     {                                                                                                                  \
         .where = RAMET_REF_BODY, .name = "snapshot", .kind = RAMET_OBJECT_SNAPSHOT                                     \
     }
+#define WORKSPACE                                                                                                      \
+    {                                                                                                                  \
+        .where = RAMET_REF_PARAM, .kind = RAMET_OBJECT_WORKSPACE                                                       \
+    }
+#define WORKSPACE_PARENT                                                                                               \
+    {                                                                                                                  \
+        .where = RAMET_REF_PARAM, .kind = RAMET_OBJECT_WORKSPACE, .its_parent = true                                   \
+    }
+#define SANDBOX_IN_BODY                                                                                                \
+    {                                                                                                                  \
+        .where = RAMET_REF_BODY, .name = "sandbox", .kind = RAMET_OBJECT_SANDBOX                                       \
+    }
 #define SIDE(of)                                                                                                       \
     {                                                                                                                  \
         .where = RAMET_REF_QUERY, .name = of, .kind = RAMET_OBJECT_SANDBOX, .or_snapshot = true                        \
@@ -54,6 +66,21 @@ static const struct ramet_access accesses[] = {
               {.where = RAMET_REF_PARAM, .kind = RAMET_OBJECT_SNAPSHOT, .may_be_new = true, .is_name = true}}},
     {.operation = "removeTag", .refs = {{.where = RAMET_REF_PARAM, .kind = RAMET_OBJECT_SNAPSHOT, .is_name = true}}},
     {.operation = "diffSnapshots", .refs = {SIDE("from"), SIDE("to")}},
+    {.operation = "listWorkspaces", .list = "workspaces", .show = "getWorkspace", .list_kind = RAMET_OBJECT_WORKSPACE},
+    {.operation = "createWorkspace"},
+    {.operation = "getWorkspace", .refs = {WORKSPACE}},
+    {.operation = "removeWorkspace", .refs = {WORKSPACE}},
+    {.operation = "forkWorkspace", .refs = {WORKSPACE}},
+    {.operation = "snapshotWorkspace", .refs = {WORKSPACE}},
+    {.operation = "getWorkspaceHistory", .refs = {WORKSPACE}},
+    {.operation = "removeWorkspaceState", .refs = {WORKSPACE}},
+    {.operation = "rollBackWorkspace", .refs = {WORKSPACE}},
+    {.operation = "promoteWorkspace", .refs = {WORKSPACE, WORKSPACE_PARENT}},
+    {.operation = "renameWorkspace", .refs = {WORKSPACE}},
+    {.operation = "attachWorkspace", .refs = {WORKSPACE, SANDBOX_IN_BODY}},
+    {.operation = "diffWorkspace",
+     .refs = {WORKSPACE, {.where = RAMET_REF_QUERY, .name = "against", .kind = RAMET_OBJECT_WORKSPACE}}},
+    {.operation = "syncWorkspace", .refs = {WORKSPACE}},
 };
 
 const struct ramet_access *ramet_access_find(const char *operation)

@@ -21,6 +21,7 @@ struct ramet_access_ref {
     enum ramet_object_kind kind;
     bool or_snapshot;     /* a sandbox, else a snapshot */
     bool may_be_new;      /* a name that is given: when it is taken, then only by what the caller may do this to */
+    bool its_parent;      /* what that one was forked from, which the operation changes too */
     bool is_name;         /* the operation is about the name, not about what it names now */
     const char *fallback; /* what is meant when the body has none; NULL: nothing */
 };

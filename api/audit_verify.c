@@ -25,8 +25,8 @@ struct check {
     uint64_t garbled;                   /* lines since the last that could be read */
     struct ramet_audit_expect heads[2]; /* the caller's, the head file's */
     FILE *problems, *notes;
-    const char *file; /* name at hand */
-    uint64_t row;     /* in the file */
+    char file[32]; /* name at hand, or \"\" */
+    uint64_t row;  /* in the file */
 };
 
 __attribute__((format(printf, 2, 3))) static void problem(struct check *c, const char *fmt, ...)
@@ -115,7 +115,7 @@ static int check_file(struct check *c, const char *dir, unsigned number, bool la
     FILE *in = fopen(path, "re");
     if (!in)
         return ramet_error_os(err, errno, "cannot open \"%.300s\"", path);
-    c->file = strrchr(path, '/') + 1;
+    snprintf(c->file, sizeof c->file, "%.31s", strrchr(path, '/') + 1);
     c->row = 0;
     c->report->files++;
     while ((size = getline(&line, &capacity, in)) > 0) {
@@ -142,7 +142,7 @@ static void check_end(struct check *c)
         reach = c->heads[i].seq > reach ? c->heads[i].seq : reach;
     if (reach > c->point.seq)
         problem(c, "%s: lines %" PRIu64 " to %" PRIu64 " are missing at the end: the head tells of them",
-                c->file ? c->file : "no file", c->point.seq + 1, reach);
+                *c->file ? c->file : "no file", c->point.seq + 1, reach);
 }
 
 static int check_all(struct check *c, const char *dir, struct ramet_error *err)

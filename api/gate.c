@@ -12,12 +12,12 @@
 #include "policy.h"
 #include "policy_source.h"
 #include "service.h"
+#include "service_workspaces.h"
 
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 struct ramet_gate {
     struct ramet_policy_source *policies;
@@ -29,33 +29,15 @@ struct ramet_gate {
 
 /* ---- who ---- */
 
-/* Whether a web page of this origin may call: one from this host only, since a browser sends what its user may. */
-static bool own_origin(const char *origin)
-{
-    static const char *const hosts[] = {"localhost", "127.0.0.1", "[::1]"};
-    const char *host = strstr(origin, "://");
-    if (!host)
-        return false;
-    host += 3;
-    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
-        size_t size = strlen(hosts[i]);
-        if (strncasecmp(host, hosts[i], size) == 0 && (!host[size] || host[size] == ':'))
-            return true;
-    }
-    return false;
-}
-
 static int admit(void *context, struct ramet_http_request *request, struct ramet_http_response *response,
                  struct ramet_error *err)
 {
     struct ramet_gate *gate = context;
     _cleanup_(ramet_policy_cleanup) struct ramet_policy *policy = ramet_policy_source_get(gate->policies);
-    const char *origin = ramet_http_header(request, "Origin");
-    if (origin && !own_origin(origin)) {
-        response->status = 403;
-        return ramet_error_set(err, RAMET_DENIED, "a page of \"%.100s\" may not call this daemon", origin);
-    }
-    int rc = ramet_principal_identify(policy, &request->caller, &request->principal, err);
+    int rc = ramet_http_check_origin(request, err);
+    if (rc < 0)
+        return rc;
+    rc = ramet_principal_identify(policy, &request->caller, &request->principal, err);
     if (rc == 0)
         return 0;
     const struct ramet_audit_line line = {.principal = &request->principal,
@@ -90,6 +72,15 @@ static struct ramet_audit_line line_of(const struct ramet_call *call, const char
                                      .tool = origin->tool,
                                      .protocol = origin->protocol,
                                      .request_id = origin->request_id};
+}
+
+/* A call of an MCP server's tool names both. */
+static void name_tool(struct ramet_audit_line *line, const struct ramet_call *call)
+{
+    if (strcmp(line->action, RAMET_ACTION_CALL_TOOL) == 0 && *call->param2) {
+        line->server = call->param;
+        line->tool = call->param2;
+    }
 }
 
 static bool changes(const struct ramet_route *route) { return strcmp(route->method, "GET") != 0; }
@@ -127,6 +118,7 @@ static int enter(void *context, const struct ramet_route *route, const struct ra
     line.policy = ramet_policy_id(policy);
     line.arguments = ticket->arguments;
     line.error = rc < 0 ? ramet_code_name(rc) : NULL;
+    name_tool(&line, call);
     int told = ramet_audit_add(gate->audit, &line, rc < 0 || !admin, &ticket->seq, rc < 0 ? NULL : err);
     ticket->told = told == 0;
     return rc < 0 ? rc : told;
@@ -151,6 +143,7 @@ static int leave(void *context, const struct ramet_route *route, const struct ra
     line.arguments = ticket->arguments;
     line.call = ticket->told ? seq : NULL;
     line.error = failure ? ramet_code_name(failure->code) : rc < 0 ? ramet_code_name(rc) : NULL;
+    name_tool(&line, call);
     int told = ramet_audit_add(gate->audit, &line, false, NULL, err);
     if (told == 0 && ticket->told)
         told = ramet_audit_wait(gate->audit, ticket->seq, err);
@@ -191,8 +184,10 @@ int ramet_gate_judge_tool(struct ramet_gate *gate, const struct ramet_principal 
 static bool exists(void *service, const char *id)
 {
     struct ramet_object_names *names = malloc(sizeof *names);
+    struct ramet_workspace_view workspace;
     bool there = !names || ramet_service_sandbox_names(service, id, names, NULL) == 0 ||
-                 ramet_service_snapshot_names(service, id, names, NULL) == 0;
+                 ramet_service_snapshot_names(service, id, names, NULL) == 0 ||
+                 ramet_service_workspace_get(service, id, &workspace, NULL) == 0;
     free(names);
     return there;
 }

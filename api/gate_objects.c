@@ -7,6 +7,7 @@
 #include "json.h"
 #include "owners.h"
 #include "service.h"
+#include "service_workspaces.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,10 +33,25 @@ static void fill(const struct ramet_judging *judging, enum ramet_object_kind kin
     f->object = (struct ramet_object){.kind = kind, .id = f->names.id, .tags = f->tags, .owner = f->owner};
 }
 
+static bool look_up_workspace(const struct ramet_judging *judging, bool parent, const char *text, struct found *f)
+{
+    struct ramet_workspace_view view;
+    if (ramet_service_workspace_get(judging->service, text, &view, NULL) < 0 ||
+        (parent && ramet_service_workspace_get(judging->service, view.parent, &view, NULL) < 0))
+        return false;
+    snprintf(f->names.id, sizeof f->names.id, "%s", view.id);
+    snprintf(f->names.names[0], sizeof f->names.names[0], "%s", view.name);
+    f->names.count = 1;
+    fill(judging, RAMET_OBJECT_WORKSPACE, f);
+    return true;
+}
+
 static bool look_up(const struct ramet_judging *judging, const struct ramet_access_ref *ref, const char *text,
                     struct found *f)
 {
     enum ramet_object_kind kind = ref->kind;
+    if (kind == RAMET_OBJECT_WORKSPACE)
+        return look_up_workspace(judging, ref->its_parent, text, f);
     int rc = kind == RAMET_OBJECT_SANDBOX ? ramet_service_sandbox_names(judging->service, text, &f->names, NULL)
                                           : ramet_service_snapshot_names(judging->service, text, &f->names, NULL);
     if (rc < 0 && ref->or_snapshot) {
@@ -83,6 +99,11 @@ static int judge_ref(const struct ramet_judging *judging, const char *operation,
                      struct ramet_error *err)
 {
     const char *text = ref_text(ref, call);
+    char workspace[RAMET_NAME_SIZE];
+    if (text && ref->kind == RAMET_OBJECT_WORKSPACE && ref->where == RAMET_REF_QUERY) { /* "NAME@STATE", "@STATE" */
+        snprintf(workspace, sizeof workspace, "%.*s", (int)strcspn(text, "@"), text);
+        text = *workspace ? workspace : NULL;
+    }
     if (!text)
         return 0; /* the handler says what it thinks of that */
     _autofree_ struct found *f = calloc(1, sizeof *f);
@@ -97,7 +118,7 @@ static int judge_ref(const struct ramet_judging *judging, const char *operation,
         verdict->allowed = false;
         return deny(call, operation, verdict, kind_names[ref->kind], text, err);
     }
-    if (ref->where == RAMET_REF_PARAM && !ref->is_name)
+    if (ref->where == RAMET_REF_PARAM && !ref->is_name && ref->kind != RAMET_OBJECT_WORKSPACE)
         snprintf(ticket->param, sizeof ticket->param, "%s", f->names.id);
     return 0;
 }
@@ -115,12 +136,27 @@ static void name_object(const struct ramet_access *access, const struct ramet_ca
     }
 }
 
+/* /v1/tools/{server}/{tool}/call */
+static int judge_tool(const struct ramet_judging *judging, const struct ramet_call *call, struct ramet_verdict *verdict,
+                      struct ramet_ticket *ticket, struct ramet_error *err)
+{
+    char name[160];
+    snprintf(name, sizeof name, "%.70s/%.80s", call->param, call->param2);
+    snprintf(ticket->object, sizeof ticket->object, "tool:%.150s", name);
+    return ramet_policy_allows_tool(judging->policy, call->principal, RAMET_ACTION_CALL_TOOL, call->param, call->param2,
+                                    verdict)
+               ? 0
+               : deny(call, RAMET_ACTION_CALL_TOOL, verdict, kind_names[RAMET_OBJECT_TOOL], name, err);
+}
+
 int ramet_judge_call(const struct ramet_judging *judging, const char *operation, const struct ramet_call *call,
                      struct ramet_verdict *verdict, struct ramet_ticket *ticket, struct ramet_error *err)
 {
     const struct ramet_access *access = ramet_access_find(operation);
     struct ramet_error unheard;
     err = err ? err : &unheard;
+    if (strcmp(operation, RAMET_ACTION_CALL_TOOL) == 0)
+        return judge_tool(judging, call, verdict, ticket, err);
     name_object(access, call, ticket);
     if (!ramet_policy_allows(judging->policy, call->principal, operation, NULL, verdict))
         return deny(call, operation, verdict, NULL, NULL, err);
@@ -195,6 +231,7 @@ int ramet_judge_answer(const struct ramet_judging *judging, const char *operatio
                        struct ramet_json *answer, struct ramet_error *err)
 {
     static const char *const makers[] = {"runSandbox", "forkSandbox", "snapshotSandbox", "restoreSnapshot"};
+    static const char *const workspace_makers[] = {"createWorkspace", "forkWorkspace"};
     const struct ramet_access *access = ramet_access_find(operation);
     char owner[RAMET_PRINCIPAL_TEXT];
     if (strcmp(operation, "removeSandbox") == 0 || strcmp(operation, "removeSnapshot") == 0)
@@ -207,5 +244,8 @@ int ramet_judge_answer(const struct ramet_judging *judging, const char *operatio
     for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
         if (strcmp(operation, makers[i]) == 0)
             return own_all(judging, owner, answer, err);
+    for (size_t i = 0; i < sizeof workspace_makers / sizeof *workspace_makers; i++)
+        if (strcmp(operation, workspace_makers[i]) == 0)
+            return own(judging, owner, answer, err);
     return 0;
 }

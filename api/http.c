@@ -22,12 +22,14 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #define SILENCE_MAX_S 120u
 #define HEADER_MEMORY (64u << 10) /* per connection; half of it holds a request's line and headers */
-#define DISCARD_MAX (16u << 20)   /* of a body that is too large, so that its sender reads our answer */
+#define STREAM_BLOCK 16384u
+#define DISCARD_MAX (16u << 20) /* of a body that is too large, so that its sender reads our answer */
 
 struct ramet_http {
     struct MHD_Daemon *daemon;
@@ -63,11 +65,49 @@ void ramet_http_answer_error(struct ramet_http_response *response, int status, c
 
 /* ---- answers ---- */
 
+struct streaming {
+    void *context;
+    long (*read)(void *context, char *buf, size_t max);
+    void (*close)(void *context);
+};
+
+static ssize_t read_stream(void *cls, uint64_t position, char *buf, size_t max)
+{
+    struct streaming *s = cls;
+    (void)position;
+    long size = s->read(s->context, buf, max);
+    return size < 0 ? MHD_CONTENT_READER_END_OF_STREAM : size;
+}
+
+static void close_stream(void *cls)
+{
+    struct streaming *s = cls;
+    s->close(s->context);
+    free(s);
+}
+
+static struct MHD_Response *stream_response(const struct ramet_http_response *response)
+{
+    struct streaming *s = malloc(sizeof *s);
+    struct MHD_Response *answer = NULL;
+    if (s) {
+        *s = (struct streaming){response->stream.context, response->stream.read, response->stream.close};
+        answer = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, s, close_stream);
+    }
+    if (!answer) {
+        response->stream.close(response->stream.context);
+        free(s);
+    }
+    return answer;
+}
+
 static enum MHD_Result send_response(struct MHD_Connection *connection, struct ramet_http_response *response)
 {
     struct MHD_Response *answer =
-        MHD_create_response_from_buffer(response->body_size, response->body ? response->body : (void *)"",
-                                        response->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+        response->stream.read
+            ? stream_response(response)
+            : MHD_create_response_from_buffer(response->body_size, response->body ? response->body : (void *)"",
+                                              response->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
     if (!answer) {
         free(response->body);
         return MHD_NO;
@@ -146,6 +186,30 @@ int ramet_http_admit_owner(void *context, struct ramet_http_request *request, st
     request->principal = (struct ramet_principal){
         .name = "@owner", .door = request->caller.door, .uid = uid, .pid = request->caller.pid};
     return 0;
+}
+
+/* Whether a web page of this origin may call: one from this host only, since a browser sends what its user may. */
+static bool own_origin(const char *origin)
+{
+    static const char *const hosts[] = {"localhost", "127.0.0.1", "[::1]"};
+    const char *host = strstr(origin, "://");
+    if (!host)
+        return false;
+    host += 3;
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        size_t size = strlen(hosts[i]);
+        if (strncasecmp(host, hosts[i], size) == 0 && (!host[size] || host[size] == ':'))
+            return true;
+    }
+    return false;
+}
+
+int ramet_http_check_origin(const struct ramet_http_request *request, struct ramet_error *err)
+{
+    const char *origin = ramet_http_header(request, "Origin");
+    return !origin || own_origin(origin)
+               ? 0
+               : ramet_error_set(err, RAMET_DENIED, "a page of \"%.100s\" may not call this daemon", origin);
 }
 
 const char *ramet_http_header(const struct ramet_http_request *request, const char *name)

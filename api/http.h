@@ -61,6 +61,15 @@ struct ramet_http_response {
         char value[160];
     } headers[RAMET_HTTP_HEADERS_MAX]; /* further ones */
     size_t header_count;
+    /*
+     * Instead of a body: pieces as they come. `read` may wait; it returns a size, or -1
+     * at the end. `close` is called once, when all is sent or the client has gone.
+     */
+    struct {
+        void *context;
+        long (*read)(void *context, char *buf, size_t max);
+        void (*close)(void *context);
+    } stream;
 };
 
 /* Adds a header; one too many, or one that is too long, is a mistake of ours and left out. */
@@ -75,6 +84,8 @@ typedef void ramet_http_handler(void *context, const struct ramet_http_request *
  */
 typedef int ramet_http_admit(void *context, struct ramet_http_request *request, struct ramet_http_response *response,
                              struct ramet_error *err);
+/* DENIED to web pages of other hosts: a browser would send what its user may. */
+int ramet_http_check_origin(const struct ramet_http_request *request, struct ramet_error *err);
 ramet_http_admit ramet_http_admit_owner; /* root and the daemon's own user, as admins; ignores its context */
 
 /* Decodes %XX in place, NUL included, and returns the size; what is no %XX stays. */

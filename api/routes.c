@@ -217,7 +217,7 @@ static int answer(const struct ramet_router *router, const struct ramet_http_req
         return -err->code;
     *response->allow = '\0';
     int rc = check_query(route, request, err);
-    if (rc == 0)
+    if (rc == 0 && !route->raw)
         rc = read_body(route, request, response, &body, err);
     const struct ramet_origin origin = {.client = ramet_http_header(request, "User-Agent"),
                                         .trace = trace_id(ramet_http_header(request, "traceparent"), trace)};
@@ -229,6 +229,8 @@ static int answer(const struct ramet_router *router, const struct ramet_http_req
                                     .body = body,
                                     .request = request,
                                     .ret_status = &status};
+    if (route->raw)
+        return rc < 0 ? rc : route->raw(&call, response, err);
     rc = pass(router, route, &call, rc, response, &result, err);
     if (rc == 0 && status)
         response->status = status;

@@ -19,6 +19,7 @@
 
 struct ramet_gate;
 struct ramet_json;
+struct ramet_mcp;
 struct ramet_service;
 struct ramet_tools_shelf;
 
@@ -57,6 +58,8 @@ struct ramet_route {
     const char *text;         /* instead of a handler: a fixed answer */
     ramet_route_text *write;  /* instead of a handler: makes a text */
     const char *text_type;    /* of either */
+    /* Instead of a handler: reads the request and makes the answer itself, and asks the gate for what it does. */
+    int (*raw)(const struct ramet_call *call, struct ramet_http_response *response, struct ramet_error *err);
 };
 
 /* What the gate keeps of a call between its beginning and its end. */
@@ -121,6 +124,7 @@ int ramet_call_query(const struct ramet_call *call, const char *name, const char
 struct ramet_routes_context {
     struct ramet_service *service;
     struct ramet_gate *gate;
+    struct ramet_mcp *mcp;
     struct ramet_tools_shelf *shelf;
     const char *store_dir, *mount_dir, *run_dir, *socket_path;
 };

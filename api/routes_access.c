@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "gate.h"
 #include "json.h"
+#include "mcp/mcp.h"
 #include "policy.h"
 #include "policy_source.h"
 #include "routes_body.h"
@@ -40,6 +41,15 @@ int ramet_route_principal(const struct ramet_call *call, struct ramet_json **ret
     ramet_json_set(*ret, "act", act);
     ramet_json_set_string(*ret, "door", ramet_door_name(who->door));
     ramet_json_set_string(*ret, "role", ramet_policy_is_admin(policy, who) ? "admin" : "agent");
+    return 0;
+}
+
+/* ---- /mcp ---- */
+
+int ramet_route_mcp(const struct ramet_call *call, struct ramet_http_response *response, struct ramet_error *err)
+{
+    (void)err;
+    ramet_mcp_http(((struct ramet_routes_context *)call->context)->mcp, call->request, response);
     return 0;
 }
 

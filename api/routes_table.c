@@ -25,17 +25,18 @@ static const char *const state_query[] = {"state", NULL};
 static const char *const workspace_diff_query[] = {"against", "patch", NULL};
 
 /* clang-format off */
-#define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL, NULL}
-#define GET_QUERY(path, operation, handler, query) {"GET", path, operation, handler, 200, false, query, NULL, NULL, NULL}
-#define GET_TEXT(path, operation, text, type) {"GET", path, operation, NULL, 200, false, NULL, text, NULL, type}
-#define GET_MADE(path, operation, write, type) {"GET", path, operation, NULL, 200, false, NULL, NULL, write, type}
-#define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL, NULL}
-#define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL, NULL}
-#define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL, NULL}
-#define CALL(path, operation, write, query) {"POST", path, operation, NULL, 200, true, query, NULL, write, "application/json"}
-#define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL, NULL}
-#define DELETE_QUERY(path, operation, handler, query) {"DELETE", path, operation, handler, 200, false, query, NULL, NULL, NULL}
-#define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL, NULL}
+#define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL, NULL, NULL}
+#define GET_QUERY(path, operation, handler, query) {"GET", path, operation, handler, 200, false, query, NULL, NULL, NULL, NULL}
+#define GET_TEXT(path, operation, text, type) {"GET", path, operation, NULL, 200, false, NULL, text, NULL, type, NULL}
+#define GET_MADE(path, operation, write, type) {"GET", path, operation, NULL, 200, false, NULL, NULL, write, type, NULL}
+#define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL, NULL, NULL}
+#define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL, NULL, NULL}
+#define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL, NULL, NULL}
+#define CALL(path, operation, write, query) {"POST", path, operation, NULL, 200, true, query, NULL, write, "application/json", NULL}
+#define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL, NULL, NULL}
+#define DELETE_QUERY(path, operation, handler, query) {"DELETE", path, operation, handler, 200, false, query, NULL, NULL, NULL, NULL}
+#define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL, NULL, NULL}
+#define RAW(method, path, operation, handler) {method, path, operation, NULL, 200, false, NULL, NULL, NULL, NULL, handler}
 /* clang-format on */
 
 static const struct ramet_route routes[] = {
@@ -109,6 +110,9 @@ static const struct ramet_route routes[] = {
     CALL("/v1/tools/{server}/{tool}/call", "callTool", ramet_route_tool_call, call_query),
 
     GET_QUERY("/v1/tool-search", "searchTools", ramet_route_tool_search, search_query),
+
+    RAW("POST", "/mcp", "postMcp", ramet_route_mcp),
+    RAW("DELETE", "/mcp", "endMcpSession", ramet_route_mcp),
 
     GET_TEXT("/openapi.yaml", "getOpenapi", ramet_openapi_yaml, "application/yaml"),
 };

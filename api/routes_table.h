@@ -34,6 +34,7 @@ ramet_route_handler ramet_route_recompress_start, ramet_route_recompress, ramet_
 /* routes_access.c */
 ramet_route_handler ramet_route_principal, ramet_route_policy, ramet_route_policy_reload;
 ramet_route_handler ramet_route_audit, ramet_route_audit_verify;
+int ramet_route_mcp(const struct ramet_call *call, struct ramet_http_response *response, struct ramet_error *err);
 
 /* routes_tool_search.c */
 ramet_route_handler ramet_route_tool_search;

@@ -17,6 +17,8 @@
 #include "gate.h"
 #include "http.h"
 #include "json.h"
+#include "mcp/mcp.h"
+#include "mcp/ramet_tools.h"
 #include "paths.h"
 #include "policy.h"
 #include "policy_source.h"
@@ -74,6 +76,8 @@ struct daemon {
     struct ramet_policy_source *policies;
     struct ramet_service *service;
     struct ramet_gate *gate;
+    struct ramet_mcp_tools *mcp_tools;
+    struct ramet_mcp *mcp;
     struct ramet_tools_shelf *shelf;
     struct ramet_http *http, *tcp_http;
     struct ramet_routes_context context;
@@ -257,6 +261,17 @@ static int open_shelf(struct daemon *d, struct ramet_error *err)
     return ramet_tools_shelf_open(&config, &d->shelf, err);
 }
 
+static int start_mcp(struct daemon *d, struct ramet_error *err)
+{
+    int rc = ramet_mcp_tools_new(&d->router, d->gate, &d->mcp_tools, err);
+    if (rc < 0)
+        return rc;
+    const struct ramet_mcp_provider provider = ramet_mcp_tools_provider(d->mcp_tools);
+    rc = ramet_mcp_new(&provider, &d->mcp, err);
+    d->context.mcp = d->mcp;
+    return rc;
+}
+
 static int start(struct daemon *d, const struct options *o, struct ramet_error *err)
 {
     struct ramet_service_config config = {
@@ -288,11 +303,14 @@ static int start(struct daemon *d, const struct options *o, struct ramet_error *
                                                .run_dir = d->paths.run,
                                                .socket_path = d->paths.socket};
     d->router = ramet_routes(&d->context);
-    return start_http(d, err);
+    rc = start_mcp(d, err);
+    return rc < 0 ? rc : start_http(d, err);
 }
 
 static void stop(struct daemon *d)
 {
+    if (d->mcp)
+        ramet_mcp_stop(d->mcp);
     bool idle = !d->http || ramet_http_drain(d->http, DRAIN_MS);
     idle = (!d->tcp_http || ramet_http_drain(d->tcp_http, idle ? DRAIN_MS : 0)) && idle;
     if (!idle) {
@@ -302,6 +320,8 @@ static void stop(struct daemon *d)
     }
     ramet_http_free(d->tcp_http);
     ramet_http_free(d->http);
+    ramet_mcp_free(d->mcp);
+    ramet_mcp_tools_free(d->mcp_tools);
     ramet_tools_shelf_close(d->shelf);
     ramet_gate_close(d->gate);
     ramet_service_close(d->service);
