@@ -140,7 +140,7 @@ static int name_of(struct ramet_workspace *view, uint64_t dir, uint64_t cookie, 
 static bool put_before(char **buf, size_t *start, size_t *capacity, const char *name, bool slash)
 {
     size_t size = strlen(name), need = size + slash, used = *capacity - *start;
-    if (need > *start) {
+    if (need > *start || !*buf) {
         size_t capacity_now = (*capacity + need) * 2;
         char *grown = malloc(capacity_now);
         if (!grown)

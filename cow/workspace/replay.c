@@ -56,9 +56,10 @@ static int take_tree(struct ramet_workspace *head, struct ramet_workspace *origi
     return r;
 }
 
-static int add_head(struct ramet_workspaces *set, struct ramet_workspace *head, uint64_t from, uint64_t base_from,
+static int add_head(struct ramet_wreplay *replay, struct ramet_workspace *head, uint64_t from, uint64_t base_from,
                     struct ramet_error *err)
 {
+    struct ramet_workspaces *set = replay->set;
     struct ramet_workspace *origin = from ? by_serial(set, from) : NULL;
     struct ramet_workspace *base = base_from ? by_serial(set, base_from) : NULL;
     int r = 0;
@@ -69,6 +70,10 @@ static int add_head(struct ramet_workspaces *set, struct ramet_workspace *head, 
         memcpy(head->damage, origin->damage, sizeof head->damage);
     } else if (origin) {
         r = take_tree(head, origin, base, err);
+    }
+    if (r == 0 && base && !head->is_state && strcmp(base->id, head->id) == 0) { /* its next life, of the same name */
+        replay->replaced = base->serial;
+        ramet_whead_unlink(base);
     }
     return r < 0 ? r : ramet_whead_link(head, err);
 }
@@ -88,13 +93,15 @@ static int apply_head(struct ramet_wreplay *replay, struct ramet_reader *reader,
     if (r < 0)
         return r;
     replay->serials = head->serial >= replay->serials ? head->serial + 1 : replay->serials;
-    return from == head->serial ? update_head(replay->set, head, err)
-                                : add_head(replay->set, head, from, base_from, err);
+    return from == head->serial ? update_head(replay->set, head, err) : add_head(replay, head, from, base_from, err);
 }
 
 static int apply_drop(struct ramet_wreplay *replay, struct ramet_reader *reader, struct ramet_error *err)
 {
-    struct ramet_workspace *head = by_serial(replay->set, ramet_reader_u64(reader));
+    uint64_t serial = ramet_reader_u64(reader);
+    struct ramet_workspace *head = by_serial(replay->set, serial);
+    if (!head && serial == replay->replaced)
+        return 0;
     if (!head)
         return senseless(err, "the removal of a workspace it does not know");
     ramet_whead_unlink(head);

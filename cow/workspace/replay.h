@@ -11,6 +11,7 @@ struct ramet_wreplay {
     uint32_t epoch;    /* that the last `begin` told */
     uint64_t sequence; /* of the last record */
     uint64_t serials;  /* above all that were given out */
+    uint64_t replaced; /* serial of the last workspace that a rollback put another one in place of */
     bool began;        /* a record came before */
 };
 

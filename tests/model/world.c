@@ -58,8 +58,8 @@ static bool went(const char *what, int r, int wanted)
     return wanted == 0;
 }
 
-/* Runs the call where there is a store; 0 or the errno that the model wants, else fails. */
-#define expect(head, wanted, call) (went(#call, (head)->ws ? (err.os_errno = 0, (call)) : -(wanted), wanted))
+/* Runs the call where there is a store. True when it succeeded, as the model wants it to. */
+#define expect(head, wanted, call) ((head)->ws ? (err.os_errno = 0, went(#call, (call), wanted)) : (wanted) == 0)
 
 static uint64_t ino_of(const struct mhead *head, int node)
 {
