@@ -93,21 +93,41 @@ static void heard(void *context, const struct ramet_rpc_message *notification)
 
 /* ---- the transport ---- */
 
-static int connect_transport(struct ramet_mcp *mcp, struct ramet_error *err)
+static int start_transport(struct ramet_mcp *mcp, struct ramet_stdio **ret_stdio, struct ramet_web **ret_web,
+                           struct ramet_error *err)
 {
     const struct ramet_mcp_options *o = &mcp->options;
     if (o->url)
         return ramet_web_new(
             &(struct ramet_web_options){
                 .url = o->url, .headers = o->headers, .message_max = o->message_max, .heard = heard, .context = mcp},
-            &mcp->web, err);
+            ret_web, err);
     return ramet_stdio_start(&(struct ramet_stdio_options){.argv = o->argv,
                                                            .env = o->env,
                                                            .directory = o->directory,
                                                            .message_max = o->message_max,
                                                            .heard = heard,
                                                            .context = mcp},
-                             &mcp->stdio, err);
+                             ret_stdio, err);
+}
+
+/* Whoever breaks the connection meanwhile finds the transport, or keeps it from being used. */
+static int connect_transport(struct ramet_mcp *mcp, struct ramet_error *err)
+{
+    struct ramet_stdio *stdio = NULL;
+    struct ramet_web *web = NULL;
+    int rc = start_transport(mcp, &stdio, &web, err);
+    pthread_mutex_lock(&mcp->lock);
+    if (rc == 0 && atomic_load(&mcp->broken)) {
+        rc = ramet_error_set(err, RAMET_UNAVAILABLE, "it is being let go");
+    } else if (rc == 0) {
+        mcp->stdio = STEAL(stdio);
+        mcp->web = STEAL(web);
+    }
+    pthread_mutex_unlock(&mcp->lock);
+    ramet_stdio_stop(stdio);
+    ramet_web_free(web);
+    return rc;
 }
 
 /* ---- the handshakes ---- */
@@ -202,7 +222,10 @@ static int initialize(struct ramet_mcp *mcp, uint64_t deadline_us, struct ramet_
 /* The server's process anew. */
 static int restart(struct ramet_mcp *mcp, struct ramet_error *err)
 {
-    ramet_stdio_stop(STEAL(mcp->stdio));
+    pthread_mutex_lock(&mcp->lock);
+    struct ramet_stdio *old = STEAL(mcp->stdio);
+    pthread_mutex_unlock(&mcp->lock);
+    ramet_stdio_stop(old);
     return connect_transport(mcp, err);
 }
 
@@ -303,15 +326,21 @@ static void explain(struct ramet_mcp *mcp, struct ramet_error *err)
     ramet_redact_error(mcp->options.secrets, err);
 }
 
-int ramet_mcp_open(const struct ramet_mcp_options *options, uint64_t deadline_us, struct ramet_mcp **ret,
-                   struct ramet_error *err)
+int ramet_mcp_new(const struct ramet_mcp_options *options, struct ramet_mcp **ret, struct ramet_error *err)
 {
-    struct ramet_error own = {0};
     struct ramet_mcp *mcp = calloc(1, sizeof *mcp);
     if (!mcp)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a connection");
     mcp->options = *options;
+    pthread_mutex_init(&mcp->lock, NULL);
     atomic_init(&mcp->next_id, 1);
+    *ret = mcp;
+    return 0;
+}
+
+int ramet_mcp_connect(struct ramet_mcp *mcp, uint64_t deadline_us, struct ramet_error *err)
+{
+    struct ramet_error own = {0};
     int rc = connect_transport(mcp, &own);
     if (rc == 0)
         rc = greet(mcp, deadline_us, &own);
@@ -319,22 +348,21 @@ int ramet_mcp_open(const struct ramet_mcp_options *options, uint64_t deadline_us
         rc = start_listening(mcp, &own);
     if (rc < 0) {
         explain(mcp, &own);
-        ramet_mcp_close(mcp);
         if (err)
             *err = own;
-        return rc;
     }
-    *ret = mcp;
-    return 0;
+    return rc;
 }
 
 void ramet_mcp_break(struct ramet_mcp *mcp, const char *why)
 {
+    pthread_mutex_lock(&mcp->lock);
     atomic_store(&mcp->broken, true);
     if (mcp->stdio)
         ramet_stdio_break(mcp->stdio, why);
     if (mcp->web)
         ramet_web_cancel(mcp->web);
+    pthread_mutex_unlock(&mcp->lock);
 }
 
 void ramet_mcp_close(struct ramet_mcp *mcp)
@@ -351,6 +379,7 @@ void ramet_mcp_close(struct ramet_mcp *mcp)
     ramet_stdio_stop(mcp->stdio);
     ramet_web_free(mcp->web);
     ramet_json_free(mcp->hello);
+    pthread_mutex_destroy(&mcp->lock);
     free(mcp);
 }
 

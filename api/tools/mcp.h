@@ -6,8 +6,8 @@
  * We declare no capabilities: a server that asks us for something is told that we do not know it, but for ping.
  * A newer server is recognised by its answer to server/discover; whoever knows the era from before says so.
  *
- * Thread-safety: calls, listing and ramet_mcp_break from any thread; open and close belong to one, close when no call
- * is under way.
+ * Thread-safety: ramet_mcp_break from any thread, and once connected also calls and listing; connecting and closing
+ * belong to one, closing when no call is under way.
  */
 #ifndef RAMET_API_TOOLS_MCP_H
 #define RAMET_API_TOOLS_MCP_H
@@ -38,11 +38,11 @@ struct ramet_mcp_options {
     void *context;
 };
 
-/* Starts it or connects, and finds out what it is. `deadline_us` is for all of that. */
-int ramet_mcp_open(const struct ramet_mcp_options *options, uint64_t deadline_us, struct ramet_mcp **ret,
-                   struct ramet_error *err);
+int ramet_mcp_new(const struct ramet_mcp_options *options, struct ramet_mcp **ret, struct ramet_error *err);
+/* Starts it or connects, and finds out what it is; once. `deadline_us` is for all of that. */
+int ramet_mcp_connect(struct ramet_mcp *mcp, uint64_t deadline_us, struct ramet_error *err);
 void ramet_mcp_close(struct ramet_mcp *mcp);                  /* NULL is a no-op */
-void ramet_mcp_break(struct ramet_mcp *mcp, const char *why); /* every call ends, now and later */
+void ramet_mcp_break(struct ramet_mcp *mcp, const char *why); /* connecting and every call end, now and later */
 
 enum ramet_mcp_era ramet_mcp_era(const struct ramet_mcp *mcp);
 bool ramet_mcp_alive(struct ramet_mcp *mcp);      /* over HTTP: always, unless broken */

@@ -12,6 +12,7 @@
 
 struct ramet_mcp {
     struct ramet_mcp_options options;
+    pthread_mutex_t lock;      /* guards the two pointers while it connects; never across I/O */
     struct ramet_stdio *stdio; /* one of these two */
     struct ramet_web *web;
     atomic_uint_least64_t next_id;

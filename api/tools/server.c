@@ -48,6 +48,7 @@ struct ramet_tools_server {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct ramet_mcp *mcp;                  /* NULL: not connected */
+    struct ramet_mcp *opening;              /* what may become that */
     unsigned users;                         /* calls on it */
     bool stopping, suspect, bad, forgotten; /* forgotten: it lost our session, and there is no harm in that */
     bool list_wanted;                       /* it said so */
@@ -140,13 +141,17 @@ static void try_to_connect(struct ramet_tools_server *server)
                                               .context = server};
     struct ramet_mcp *mcp = NULL;
     struct ramet_error problem = {0};
+    int rc = ramet_mcp_new(&options, &mcp, &problem);
     server->call_waits = false;
     server->starts++;
+    server->opening = mcp;
     pthread_mutex_unlock(&server->lock);
-    int rc = ramet_mcp_open(&options, ramet_deadline_us(open_ms), &mcp, &problem);
+    if (rc == 0)
+        rc = ramet_mcp_connect(mcp, ramet_deadline_us(open_ms), &problem);
     if (rc < 0)
         tell_health(server, &problem);
     pthread_mutex_lock(&server->lock);
+    server->opening = NULL;
     server->attempts++;
     if (rc < 0) {
         note_failure(server, &problem);
@@ -160,6 +165,11 @@ static void try_to_connect(struct ramet_tools_server *server)
         server->next_list_us = 0;
     }
     pthread_cond_broadcast(&server->wake);
+    if (rc == 0)
+        return;
+    pthread_mutex_unlock(&server->lock);
+    ramet_mcp_close(mcp);
+    pthread_mutex_lock(&server->lock);
 }
 
 /* Under the lock, which is dropped meanwhile: ends the connection, and everything on it. */
@@ -354,6 +364,8 @@ void ramet_tools_server_stop(struct ramet_tools_server *server)
     server->stopping = true;
     if (server->mcp)
         ramet_mcp_break(server->mcp, "it is being let go");
+    if (server->opening)
+        ramet_mcp_break(server->opening, "it is being let go");
     pthread_cond_broadcast(&server->wake);
     pthread_mutex_unlock(&server->lock);
 }
