@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "json.h"
 #include "tools/catalogue.h"
-#include "tools/mcp.h"
+#include "tools/peer.h"
 #include "vmm/clock.h"
 
 #include <inttypes.h>
@@ -47,8 +47,8 @@ struct ramet_tools_server {
 
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct ramet_mcp *mcp;                  /* NULL: not connected */
-    struct ramet_mcp *opening;              /* what may become that */
+    struct ramet_peer *peer;                /* NULL: not connected */
+    struct ramet_peer *opening;             /* what may become that */
     unsigned users;                         /* calls on it */
     bool stopping, suspect, bad, forgotten; /* forgotten: it lost our session, and there is no harm in that */
     bool list_wanted;                       /* it said so */
@@ -58,7 +58,7 @@ struct ramet_tools_server {
     unsigned failures;                      /* in a row */
     uint64_t failed_us, next_attempt_us, connected_us, next_list_us, expires_us;
     struct ramet_error problem; /* of the last attempt or listing; code 0: none */
-    enum ramet_mcp_era era;
+    enum ramet_peer_era era;
     uint64_t starts;
 };
 
@@ -127,27 +127,27 @@ static void tell_health(struct ramet_tools_server *server, const struct ramet_er
 /* Under the lock, which is dropped meanwhile. */
 static void try_to_connect(struct ramet_tools_server *server)
 {
-    const struct ramet_mcp_options options = {.server = server->name,
-                                              .argv = (const char *const *)server->launch.argv,
-                                              .env = (const char *const *)server->launch.env,
-                                              .directory = server->launch.directory,
-                                              .url = server->launch.url,
-                                              .headers = (const char *const *)server->launch.headers,
-                                              .secrets = &server->launch.secrets,
-                                              .message_max = message_max,
-                                              .list_ms = list_ms,
-                                              .hint = server->era,
-                                              .changed = on_change,
-                                              .context = server};
-    struct ramet_mcp *mcp = NULL;
+    const struct ramet_peer_options options = {.server = server->name,
+                                               .argv = (const char *const *)server->launch.argv,
+                                               .env = (const char *const *)server->launch.env,
+                                               .directory = server->launch.directory,
+                                               .url = server->launch.url,
+                                               .headers = (const char *const *)server->launch.headers,
+                                               .secrets = &server->launch.secrets,
+                                               .message_max = message_max,
+                                               .list_ms = list_ms,
+                                               .hint = server->era,
+                                               .changed = on_change,
+                                               .context = server};
+    struct ramet_peer *peer = NULL;
     struct ramet_error problem = {0};
-    int rc = ramet_mcp_new(&options, &mcp, &problem);
+    int rc = ramet_peer_new(&options, &peer, &problem);
     server->call_waits = false;
     server->starts++;
-    server->opening = mcp;
+    server->opening = peer;
     pthread_mutex_unlock(&server->lock);
     if (rc == 0)
-        rc = ramet_mcp_connect(mcp, ramet_deadline_us(open_ms), &problem);
+        rc = ramet_peer_connect(peer, ramet_deadline_us(open_ms), &problem);
     if (rc < 0)
         tell_health(server, &problem);
     pthread_mutex_lock(&server->lock);
@@ -157,8 +157,8 @@ static void try_to_connect(struct ramet_tools_server *server)
         note_failure(server, &problem);
         server->answered = server->asked; /* with this problem */
     } else {
-        server->mcp = mcp;
-        server->era = ramet_mcp_era(mcp);
+        server->peer = peer;
+        server->era = ramet_peer_era(peer);
         server->bad = server->suspect = server->forgotten = false;
         server->connected_us = ramet_now_us();
         server->list_wanted = true;
@@ -168,22 +168,22 @@ static void try_to_connect(struct ramet_tools_server *server)
     if (rc == 0)
         return;
     pthread_mutex_unlock(&server->lock);
-    ramet_mcp_close(mcp);
+    ramet_peer_close(peer);
     pthread_mutex_lock(&server->lock);
 }
 
 /* Under the lock, which is dropped meanwhile: ends the connection, and everything on it. */
 static void disconnect(struct ramet_tools_server *server, const char *why)
 {
-    struct ramet_mcp *mcp = server->mcp;
+    struct ramet_peer *peer = server->peer;
     char said[400];
-    server->mcp = NULL;
-    ramet_mcp_break(mcp, why);
+    server->peer = NULL;
+    ramet_peer_break(peer, why);
     while (server->users)
         pthread_cond_wait(&server->wake, &server->lock);
     pthread_mutex_unlock(&server->lock);
-    ramet_mcp_describe(mcp, said, sizeof said);
-    ramet_mcp_close(mcp);
+    ramet_peer_describe(peer, said, sizeof said);
+    ramet_peer_close(peer);
     pthread_mutex_lock(&server->lock);
     if (server->stopping || server->forgotten)
         return;
@@ -224,14 +224,14 @@ static void note_forgotten(struct ramet_tools_server *server, int rc)
 /* Under the lock, which is dropped meanwhile. */
 static void list(struct ramet_tools_server *server)
 {
-    struct ramet_mcp *mcp = server->mcp;
+    struct ramet_peer *peer = server->peer;
     struct ramet_json *doc = NULL;
     struct ramet_error problem = {0};
     uint64_t ttl_ms = 0, asked = server->asked, began_us = ramet_now_us();
     bool changed = false;
     server->list_wanted = false;
     pthread_mutex_unlock(&server->lock);
-    int rc = ramet_mcp_list(mcp, &doc, &ttl_ms, &problem);
+    int rc = ramet_peer_list(peer, &doc, &ttl_ms, &problem);
     if (rc == 0)
         rc = ramet_tools_catalogue_put(server->catalogue, doc, &changed, &problem);
     if (rc == 0 && changed)
@@ -252,10 +252,10 @@ static void list(struct ramet_tools_server *server)
 /* Under the lock, which is dropped meanwhile: a call timed out. Does it live? */
 static void examine(struct ramet_tools_server *server)
 {
-    struct ramet_mcp *mcp = server->mcp;
+    struct ramet_peer *peer = server->peer;
     server->suspect = false;
     pthread_mutex_unlock(&server->lock);
-    int rc = ramet_mcp_ping(mcp, ramet_deadline_us(ping_ms), NULL);
+    int rc = ramet_peer_ping(peer, ramet_deadline_us(ping_ms), NULL);
     pthread_mutex_lock(&server->lock);
     server->bad |= rc < 0;
 }
@@ -265,7 +265,7 @@ static void attend(struct ramet_tools_server *server)
 {
     bool listing = server->list_wanted || server->asked > server->answered ||
                    (server->expires_us && !ramet_left_us(server->expires_us));
-    if (server->bad || !ramet_mcp_alive(server->mcp)) {
+    if (server->bad || !ramet_peer_alive(server->peer)) {
         disconnect(server, server->bad ? "it did not answer and was ended" : "it ended");
     } else if (server->suspect) {
         examine(server);
@@ -273,7 +273,7 @@ static void attend(struct ramet_tools_server *server)
         bool storm = server->next_list_us != 0;
         if (storm && server->list_wanted)
             await_change(server, ramet_deadline_us(settle_ms));
-        if (server->mcp && !server->stopping)
+        if (server->peer && !server->stopping)
             list(server);
     } else {
         uint64_t until_us = ramet_deadline_us(backoff_max_ms);
@@ -293,14 +293,14 @@ static void *keep(void *arg)
         /* Who waits for it need not wait for a long pause to end, but starting it all the time helps nobody. */
         uint64_t hurried_us = server->failed_us ? server->failed_us + backoff_min_ms * UINT64_C(1000) : 0;
         bool wanted = server->call_waits || server->asked > server->answered;
-        if (server->mcp)
+        if (server->peer)
             attend(server);
         else if (!ramet_left_us(server->next_attempt_us) || (wanted && !ramet_left_us(hurried_us)))
             try_to_connect(server);
         else
             await_change(server, wanted ? hurried_us : server->next_attempt_us);
     }
-    if (server->mcp)
+    if (server->peer)
         disconnect(server, "it is being let go");
     pthread_cond_broadcast(&server->wake);
     pthread_mutex_unlock(&server->lock);
@@ -321,13 +321,13 @@ static void init_locks(struct ramet_tools_server *server)
 }
 
 /* What the protocol was last time, from its newest document. */
-static enum ramet_mcp_era era_before(struct ramet_tools_catalogue *catalogue, const char *name)
+static enum ramet_peer_era era_before(struct ramet_tools_catalogue *catalogue, const char *name)
 {
     _cleanup_(ramet_tools_doc_cleanup) struct ramet_tools_doc *doc = ramet_tools_catalogue_current(catalogue, name);
     const char *version = doc ? ramet_json_str(ramet_tools_doc_json(doc), "protocolVersion", "") : "";
     if (!*version)
-        return RAMET_MCP_ERA_UNKNOWN;
-    return strcmp(version, RAMET_MCP_MODERN) == 0 ? RAMET_MCP_ERA_MODERN : RAMET_MCP_ERA_LEGACY;
+        return RAMET_PEER_ERA_UNKNOWN;
+    return strcmp(version, RAMET_MCP_MODERN) == 0 ? RAMET_PEER_ERA_MODERN : RAMET_PEER_ERA_LEGACY;
 }
 
 int ramet_tools_server_new(const char *name, struct ramet_tools_launch *launch, struct ramet_tools_catalogue *catalogue,
@@ -362,10 +362,10 @@ void ramet_tools_server_stop(struct ramet_tools_server *server)
 {
     pthread_mutex_lock(&server->lock);
     server->stopping = true;
-    if (server->mcp)
-        ramet_mcp_break(server->mcp, "it is being let go");
+    if (server->peer)
+        ramet_peer_break(server->peer, "it is being let go");
     if (server->opening)
-        ramet_mcp_break(server->opening, "it is being let go");
+        ramet_peer_break(server->opening, "it is being let go");
     pthread_cond_broadcast(&server->wake);
     pthread_mutex_unlock(&server->lock);
 }
@@ -385,12 +385,12 @@ void ramet_tools_server_show(struct ramet_tools_server *server, struct ramet_jso
     bool known = server->attempts > 0;
     ramet_json_set_string(to, "state",
                           server->launch.disabled ? "disabled"
-                          : server->mcp           ? "up"
+                          : server->peer          ? "up"
                           : known                 ? "down"
                                                   : "starting");
     ramet_json_set_string(to, "problem", server->problem.code ? server->problem.msg : "");
     ramet_json_set_u64(to, "starts", server->starts);
-    ramet_json_set_i64(to, "pid", server->mcp ? ramet_mcp_pid(server->mcp) : 0);
+    ramet_json_set_i64(to, "pid", server->peer ? ramet_peer_pid(server->peer) : 0);
     pthread_mutex_unlock(&server->lock);
 }
 
@@ -432,7 +432,7 @@ int ramet_tools_server_refresh(struct ramet_tools_server *server, uint64_t deadl
 static int await_connection(struct ramet_tools_server *server, uint64_t deadline_us, struct ramet_error *err)
 {
     uint64_t attempts = server->attempts;
-    while ((!server->mcp || server->bad) && !server->stopping && server->attempts == attempts &&
+    while ((!server->peer || server->bad) && !server->stopping && server->attempts == attempts &&
            ramet_left_us(deadline_us)) {
         server->call_waits = true;
         pthread_cond_broadcast(&server->wake);
@@ -440,7 +440,7 @@ static int await_connection(struct ramet_tools_server *server, uint64_t deadline
     }
     if (server->stopping)
         return ramet_error_set(err, RAMET_UNAVAILABLE, "it is being let go");
-    if (server->mcp)
+    if (server->peer)
         return 0;
     if (server->attempts == attempts)
         return ramet_error_set(err, RAMET_TIMEOUT, "it did not start in time");
@@ -455,20 +455,20 @@ static int call_once(struct ramet_tools_server *server, const char *tool, const 
 {
     pthread_mutex_lock(&server->lock);
     int rc = await_connection(server, deadline_us, err);
-    struct ramet_mcp *mcp = server->mcp;
+    struct ramet_peer *peer = server->peer;
     server->users += rc == 0;
     pthread_mutex_unlock(&server->lock);
     if (rc < 0)
         return rc;
-    rc = ramet_mcp_call(mcp, tool, definition, arguments, deadline_us, ret, err);
+    rc = ramet_peer_call(peer, tool, definition, arguments, deadline_us, ret, err);
     if (rc == -RAMET_UNAVAILABLE) {
         char said[300];
-        ramet_mcp_describe(mcp, said, sizeof said);
+        ramet_peer_describe(peer, said, sizeof said);
         if (err && *said)
             ramet_error_set(err, RAMET_UNAVAILABLE, "%s", said);
     }
     pthread_mutex_lock(&server->lock);
-    if (server->mcp == mcp) {
+    if (server->peer == peer) {
         server->suspect |= rc == -RAMET_TIMEOUT;
         note_forgotten(server, rc);
     }

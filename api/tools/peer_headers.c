@@ -5,7 +5,7 @@
  */
 #include "base/cleanup.h"
 #include "json.h"
-#include "tools/mcp_private.h"
+#include "tools/peer_private.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,7 @@ struct headers {
     size_t count;
 };
 
-void ramet_mcp_param_headers_free(char **headers)
+void ramet_peer_param_headers_free(char **headers)
 {
     for (char **line = headers; line && *line; line++)
         free(*line);
@@ -83,15 +83,15 @@ static int visit(struct headers *headers, const struct ramet_json *schema, const
     return rc;
 }
 
-int ramet_mcp_param_headers(const struct ramet_json *schema, const struct ramet_json *arguments, char ***ret,
-                            struct ramet_error *err)
+int ramet_peer_param_headers(const struct ramet_json *schema, const struct ramet_json *arguments, char ***ret,
+                             struct ramet_error *err)
 {
     struct headers headers = {.lines = calloc(headers_max + 1, sizeof(char *))};
     if (!headers.lines)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a call");
     int rc = visit(&headers, schema, arguments, depth_max, err);
     if (rc < 0) {
-        ramet_mcp_param_headers_free(headers.lines);
+        ramet_peer_param_headers_free(headers.lines);
         return rc;
     }
     *ret = headers.lines;

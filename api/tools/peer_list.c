@@ -8,8 +8,8 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "json.h"
-#include "tools/mcp.h"
-#include "tools/mcp_private.h"
+#include "tools/peer.h"
+#include "tools/peer_private.h"
 #include "vmm/clock.h"
 
 #include <string.h>
@@ -23,7 +23,7 @@ enum {
 };
 
 struct listing {
-    struct ramet_mcp *mcp;
+    struct ramet_peer *peer;
     const char *method, *key, *name_key;
     struct ramet_json *entries;
     uint64_t cursors[pages_max]; /* hashes of those that were followed */
@@ -80,9 +80,9 @@ static int get_page(struct listing *l, const char *cursor, struct ramet_json **r
         members = NULL;
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list it");
     }
-    const struct mcp_request request = {
-        .method = l->method, .members = members, .deadline_us = ramet_deadline_us(l->mcp->options.list_ms)};
-    int rc = ramet_mcp_request(l->mcp, &request, &answer, NULL, err);
+    const struct peer_request request = {
+        .method = l->method, .members = members, .deadline_us = ramet_deadline_us(l->peer->options.list_ms)};
+    int rc = ramet_peer_request(l->peer, &request, &answer, NULL, err);
     if (rc < 0) {
         rc = ramet_error_prefix(err, "%s", l->method);
     } else if (ramet_rpc_error_code(&answer, &code)) {
@@ -90,7 +90,7 @@ static int get_page(struct listing *l, const char *cursor, struct ramet_json **r
     } else if ((l->bytes += answer.result.size) > bytes_max) {
         rc = ramet_error_set(err, RAMET_TOO_LARGE, "%s lists more than %d bytes", l->method, bytes_max);
     } else {
-        _autofree_ char *clean = ramet_redact(l->mcp->options.secrets, answer.result.at, answer.result.size, false);
+        _autofree_ char *clean = ramet_redact(l->peer->options.secrets, answer.result.at, answer.result.size, false);
         rc = clean ? ramet_json_parse_lenient(clean, strlen(clean), values_max, ret, err)
                    : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list it");
         rc = rc < 0 ? ramet_error_prefix(err, "%s", l->method) : check_page(l, *ret, err);
@@ -185,17 +185,17 @@ static int list_pages(struct listing *l, struct ramet_error *err)
 }
 
 /* Adds one of the four lists to the document. */
-static int list_one(struct ramet_mcp *mcp, const char *capability, const char *method, const char *key,
+static int list_one(struct ramet_peer *peer, const char *capability, const char *method, const char *key,
                     struct ramet_json *doc, uint64_t *ttl_ms, struct ramet_error *err)
 {
-    const struct ramet_json *capabilities = ramet_json_get(mcp->hello, "capabilities");
+    const struct ramet_json *capabilities = ramet_json_get(peer->hello, "capabilities");
     struct listing *l = calloc(1, sizeof *l);
     int rc = 0;
     if (!l || !(l->entries = ramet_json_array())) {
         free(l);
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list it");
     }
-    l->mcp = mcp;
+    l->peer = peer;
     l->method = method;
     l->key = key;
     l->name_key = strcmp(key, "resources") == 0 ? "uri" : "name";
@@ -220,13 +220,13 @@ static void copy_member(struct ramet_json *doc, const char *key, const struct ra
 }
 
 /* A server of the newer era says its name in _meta. */
-static const struct ramet_json *server_info(const struct ramet_mcp *mcp)
+static const struct ramet_json *server_info(const struct ramet_peer *peer)
 {
-    const struct ramet_json *info = ramet_json_get(mcp->hello, "serverInfo");
-    return info ? info : ramet_json_get(ramet_json_get(mcp->hello, "_meta"), "io.modelcontextprotocol/serverInfo");
+    const struct ramet_json *info = ramet_json_get(peer->hello, "serverInfo");
+    return info ? info : ramet_json_get(ramet_json_get(peer->hello, "_meta"), "io.modelcontextprotocol/serverInfo");
 }
 
-int ramet_mcp_list(struct ramet_mcp *mcp, struct ramet_json **ret, uint64_t *ret_ttl_ms, struct ramet_error *err)
+int ramet_peer_list(struct ramet_peer *peer, struct ramet_json **ret, uint64_t *ret_ttl_ms, struct ramet_error *err)
 {
     static const char *const lists[][3] = {{"tools", "tools/list", "tools"},
                                            {"prompts", "prompts/list", "prompts"},
@@ -235,17 +235,17 @@ int ramet_mcp_list(struct ramet_mcp *mcp, struct ramet_json **ret, uint64_t *ret
     _cleanup_(ramet_json_cleanup) struct ramet_json *doc = ramet_json_object();
     uint64_t ttl_ms = 0;
     int rc = 0;
-    ramet_json_set_string(doc, "server", mcp->options.server);
-    ramet_json_set_string(doc, "protocolVersion", mcp->version);
-    copy_member(doc, "capabilities", ramet_json_get(mcp->hello, "capabilities"));
-    copy_member(doc, "serverInfo", server_info(mcp));
-    copy_member(doc, "instructions", ramet_json_get(mcp->hello, "instructions"));
+    ramet_json_set_string(doc, "server", peer->options.server);
+    ramet_json_set_string(doc, "protocolVersion", peer->version);
+    copy_member(doc, "capabilities", ramet_json_get(peer->hello, "capabilities"));
+    copy_member(doc, "serverInfo", server_info(peer));
+    copy_member(doc, "instructions", ramet_json_get(peer->hello, "instructions"));
     for (size_t i = 0; rc == 0 && i < sizeof lists / sizeof *lists; i++)
-        rc = list_one(mcp, lists[i][0], lists[i][1], lists[i][2], doc, &ttl_ms, err);
+        rc = list_one(peer, lists[i][0], lists[i][1], lists[i][2], doc, &ttl_ms, err);
     if (rc == 0 && ramet_json_count(doc) == 0)
         rc = ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list it");
     if (rc < 0) {
-        ramet_redact_error(mcp->options.secrets, err);
+        ramet_redact_error(peer->options.secrets, err);
         return rc;
     }
     *ret = STEAL(doc);

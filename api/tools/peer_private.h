@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What mcp.c (a connection), mcp_list.c (listings) and mcp_headers.c (arguments as headers) share. */
-#ifndef RAMET_API_TOOLS_MCP_PRIVATE_H
-#define RAMET_API_TOOLS_MCP_PRIVATE_H
+/* What peer.c (a connection), peer_list.c (listings) and peer_headers.c (arguments as headers) share. */
+#ifndef RAMET_API_TOOLS_PEER_PRIVATE_H
+#define RAMET_API_TOOLS_PEER_PRIVATE_H
 
-#include "tools/mcp.h"
+#include "tools/peer.h"
 #include "tools/stdio.h"
 #include "tools/web.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-struct ramet_mcp {
-    struct ramet_mcp_options options;
+struct ramet_peer {
+    struct ramet_peer_options options;
     pthread_mutex_t lock;      /* guards the two pointers while it connects; never across I/O */
     struct ramet_stdio *stdio; /* one of these two */
     struct ramet_web *web;
     atomic_uint_least64_t next_id;
     atomic_bool broken;
-    enum ramet_mcp_era era;
+    enum ramet_peer_era era;
     char version[32];         /* of the protocol */
     struct ramet_json *hello; /* what it said of itself: the result of server/discover or initialize */
     bool listens;             /* a thread waits for its notifications */
@@ -25,7 +25,7 @@ struct ramet_mcp {
 };
 
 /* What a request needs besides its method; zeroed members are left out. */
-struct mcp_request {
+struct peer_request {
     const char *method;
     const char *members; /* of params, without braces; "" for none */
     const char *name;    /* of the tool */
@@ -34,13 +34,13 @@ struct mcp_request {
 };
 
 /* One request, whatever it is answered. *ret_status as ramet_web_call's; may be NULL. */
-int ramet_mcp_request(struct ramet_mcp *mcp, const struct mcp_request *request, struct ramet_rpc_answer *ret,
-                      int *ret_status, struct ramet_error *err);
+int ramet_peer_request(struct ramet_peer *peer, const struct peer_request *request, struct ramet_rpc_answer *ret,
+                       int *ret_status, struct ramet_error *err);
 
 /* "Mcp-Param-X: value" for the arguments that the schema marks with x-mcp-header; NULL-terminated, each and all to be
  * freed. */
-int ramet_mcp_param_headers(const struct ramet_json *schema, const struct ramet_json *arguments, char ***ret,
-                            struct ramet_error *err);
-void ramet_mcp_param_headers_free(char **headers);
+int ramet_peer_param_headers(const struct ramet_json *schema, const struct ramet_json *arguments, char ***ret,
+                             struct ramet_error *err);
+void ramet_peer_param_headers_free(char **headers);
 
 #endif
