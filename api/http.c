@@ -237,7 +237,7 @@ size_t ramet_http_decode(char *text)
     char *to = text;
     for (const char *from = text; *from; to++) {
         int high = *from == '%' ? hex_digit(from[1]) : -1, low = high < 0 ? -1 : hex_digit(from[2]);
-        *to = low < 0 ? *from : (char)(high << 4 | low);
+        *to = (char)(low < 0 ? *from : high << 4 | low);
         from += low < 0 ? 1 : 3;
     }
     *to = '\0';
