@@ -21,7 +21,7 @@ static const float name_weight = 3, title_weight = 2, server_weight = 1.5F, text
 /* The usual constants of BM25 (Robertson, Zaragoza 2009); lengths count half, since descriptions are short. */
 static const double saturation = 1.2, length_share = 0.5;
 /* A hit that scores less than this part of the best is noise. */
-static const double tail_share = 0.3;
+static const double tail_share = 0.4;
 
 struct posting {
     char word[word_size];

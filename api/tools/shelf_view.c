@@ -19,7 +19,7 @@
 #include <time.h>
 
 /* A query has hits for a screen, not for a survey. */
-enum { file_hits = 5 };
+enum { file_hits = 4 };
 
 static int no_memory(struct ramet_error *err) { return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for tools/"); }
 

@@ -4,7 +4,7 @@
  * and names that are hard, and contained: whatever a server lists, names are safe and apart, texts bounded and plain.
  *
  * RAMET_GOLDEN_WRITE=1 writes the golden file anew; look at the difference. Whether compilers take the files is asked
- * in e2e/test_tools_docs.py.
+ * in e2e/test_tools_files.py.
  */
 #include "testing.h"
 
