@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fsck and scrub: every frame is read back, then durable snapshots are walked, to name
- * those that need what is damaged or missing and to say what can be done. A page whose
+ * fsck and scrub: every frame is read back, then durable snapshots and what is stored of
+ * workspaces are walked, to name those that need what is damaged or missing and to say what can be done. A page whose
  * frame is fine is damaged still when its base is, so each page is looked at by itself.
  */
 #include "base/cleanup.h"
@@ -9,8 +9,10 @@
 #include "base/u64map.h"
 #include "catalog_private.h"
 #include "working_set.h"
+#include "workspace/stored.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -190,6 +192,85 @@ static int check_snapshots(struct fsck *fsck, struct ramet_error *err)
     return 0;
 }
 
+/* --- workspaces --- */
+
+enum { lost_files_max = 20 };
+
+/* One workspace or state being walked. */
+struct lost {
+    struct fsck *fsck;
+    const struct ramet_wstored *stored;
+    uint64_t inodes[lost_files_max], inode_count; /* files with damaged pages; beyond the first ones only counted */
+    uint64_t last;                                /* the file of the last page */
+    bool last_counted, nodes;
+};
+
+static bool visit_node(void *ctx, ramet_chunk chunk)
+{
+    struct lost *lost = ctx;
+    if (progress(lost->fsck, NULL))
+        return false;
+    bool damaged = is_damaged(lost->fsck, chunk);
+    lost->nodes |= damaged;
+    return !damaged;
+}
+
+static void visit_page(void *ctx, uint64_t ino, uint64_t page, ramet_chunk chunk)
+{
+    (void)page;
+    struct lost *lost = ctx;
+    if (ino != lost->last)
+        lost->last_counted = false;
+    lost->last = ino;
+    if (lost->last_counted || lost->fsck->stopped || !is_damaged(lost->fsck, chunk))
+        return;
+    lost->last_counted = true;
+    if (lost->inode_count < lost_files_max)
+        lost->inodes[lost->inode_count] = ino;
+    lost->inode_count++;
+}
+
+static void report_lost(struct lost *lost, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void report_lost(struct lost *lost, const char *fmt, ...)
+{
+    char line[line_size];
+    const struct ramet_wstored *stored = lost->stored;
+    int size = snprintf(line, sizeof line, "%s %s%s%s: ", stored->is_state ? "state" : "workspace", stored->name,
+                        stored->is_state ? " of workspace " : "", stored->is_state ? stored->id : "");
+    va_list args;
+    va_start(args, fmt);
+    int more = vsnprintf(line + size, sizeof line - (size_t)size - 1, fmt, args);
+    va_end(args);
+    size += more < (int)sizeof line - size - 1 ? more : (int)sizeof line - size - 2;
+    line[size++] = '\n';
+    ramet_buf_put(&lost->fsck->images, line, (size_t)size);
+    lost->fsck->image_count++;
+}
+
+static int check_workspace(void *ctx, const struct ramet_wstored *stored, struct ramet_error *err)
+{
+    (void)err;
+    struct fsck *fsck = ctx;
+    struct lost lost = {.fsck = fsck, .stored = stored};
+    const struct ramet_wvisitor visitor = {.node = visit_node, .page = visit_page, .ctx = &lost};
+    struct ramet_error own = {0};
+    if (fsck->stopped)
+        return 0;
+    int r = ramet_wstored_walk(fsck->catalog->store, stored->root, &visitor, &own);
+    if (r < 0 || lost.nodes)
+        report_lost(&lost, "a part of its tree is damaged, the files there cannot be reached%s%.300s",
+                    r < 0 ? ": " : "", own.msg);
+    for (uint64_t i = 0; i < lost.inode_count && i < lost_files_max; i++) {
+        char path[512];
+        bool named = ramet_wstored_path(fsck->catalog->store, stored->root, lost.inodes[i], path, sizeof path);
+        report_lost(&lost, "%s (inode %" PRIu64 ") is damaged; write it anew or take it from a state or fork",
+                    named ? path : "a file", lost.inodes[i]);
+    }
+    if (lost.inode_count > lost_files_max)
+        report_lost(&lost, "%" PRIu64 " more files are damaged", lost.inode_count - lost_files_max);
+    return 0;
+}
+
 /* --- the report --- */
 
 static const char *remedy(const struct fsck *fsck, uint64_t frame)
@@ -198,8 +279,8 @@ static const char *remedy(const struct fsck *fsck, uint64_t frame)
         return "; 'ramet store fsck --repair' writes it anew";
     if (!fsck->damaged || fsck->stopped)
         return ""; /* who needs it is not known */
-    return fsck->image_count ? "; remove the snapshots below that need it, then 'ramet store gc' frees it"
-                             : "; no snapshot needs it: 'ramet store gc' frees it";
+    return fsck->image_count ? "; remove what is named below and needs it, then 'ramet store gc' frees it"
+                             : "; nothing needs it: 'ramet store gc' frees it";
 }
 
 static int make_report(struct fsck *fsck, char **ret, struct ramet_error *err)
@@ -260,6 +341,8 @@ int ramet_catalog_scrub(struct ramet_catalog *catalog, const struct ramet_scrub_
     int r = ramet_store_scrub(catalog->store, &own, &state, err);
     if (r == 0 && state.finished && state.problems)
         r = check_snapshots(fsck, err);
+    if (r == 0 && state.finished && state.problems)
+        r = ramet_wstored_each(catalog->store, check_workspace, fsck, err);
     if (r == 0)
         r = make_report(fsck, ret_report, err);
     fsck_free(fsck);
@@ -279,6 +362,8 @@ int ramet_catalog_fsck(struct ramet_catalog *catalog, struct ramet_fsck_result *
     int r = ramet_store_scrub(catalog->store, &options, &state, err);
     if (r == 0)
         r = check_snapshots(fsck, err);
+    if (r == 0)
+        r = ramet_wstored_each(catalog->store, check_workspace, fsck, err);
     if (r == 0)
         r = make_report(fsck, &report, err);
     if (r == 0)

@@ -160,7 +160,7 @@ static void an_intact_ancestor_is_named(void **state)
     EXPECT(f, 2, child->id, "; root, which it grew from, is intact");
     check_ok(ramet_catalog_remove(f->catalog, child, &err));
     ramet_snapshot_unref(child);
-    EXPECT(f, 1, "no snapshot needs it: 'ramet store gc' frees it");
+    EXPECT(f, 1, "nothing needs it: 'ramet store gc' frees it");
     struct ramet_gc_result gc;
     check_ok(ramet_catalog_gc(f->catalog, &gc, &err));
     EXPECT(f, 0);
