@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "clocks.h"
 #include "jobs.h"
+#include "sandbox_workspaces.h"
 #include "service_private.h"
 
 #include <stdio.h>
@@ -77,6 +78,8 @@ static int start_child(struct litter *litter, unsigned index, struct ramet_error
         else
             free_name(litter->service, litter->parent->branch->name, &counter, name);
         int r = ramet_sandbox_start(litter->service, &plan, &litter->children[index], &litter->timing[index], err);
+        if (r == 0)
+            return ramet_sandbox_fork_workspaces(litter->parent, litter->base->id, litter->children[index], err);
         if (r != -RAMET_EXISTS || litter->request->names)
             return r;
     }
@@ -211,8 +214,10 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
     if (r == 0)
         r = fill_result(litter, ret, err);
     for (unsigned i = 0; litter->children && i < count; i++) {
-        if (r < 0 && litter->children[i])
+        if (r < 0 && litter->children[i]) {
+            ramet_sandbox_remove_workspaces(litter->children[i]);
             ramet_sandbox_remove(litter->children[i], NULL);
+        }
         ramet_sandbox_unref(litter->children[i]);
     }
     free(litter->children);

@@ -19,6 +19,7 @@
 #include "clocks.h"
 #include "jobs.h"
 #include "mount.h"
+#include "sandbox_workspaces.h"
 #include "service_private.h"
 #include "warmup.h"
 
@@ -62,8 +63,10 @@ static int turn(struct ramet_sandbox *sandbox, struct ramet_snapshot *target, bo
     int r = ramet_sandbox_vm_get(sandbox, &old, NULL) == 0 && !was_paused ? ramet_vm_pause(old, err) : 0;
     if (r == 0)
         r = ramet_catalog_branch_rollback(service->catalog, sandbox->branch, target, err);
-    if (r == 0)
+    if (r == 0) {
         ramet_mount_disks_changed(service->mount, sandbox->branch);
+        ramet_sandbox_roll_back_workspaces(sandbox, target->id);
+    }
     if (r == 0 && old)
         kill(ramet_vm_pid(old), SIGKILL);
     if (r < 0 && old && !was_paused)

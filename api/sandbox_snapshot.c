@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "jobs.h"
 #include "mount.h"
+#include "sandbox_workspaces.h"
 #include "service_private.h"
 
 #include <stdio.h>
@@ -29,6 +30,8 @@ struct capture {
     uint64_t generations[RAMET_BRANCH_DISKS_MAX];
     size_t disk_count;
     uint64_t freeze_us;
+    struct ramet_snapshot *snapshot; /* owned until it is published; its id names the workspaces' states */
+    struct ramet_attached attached;
 };
 
 static void capture_free(struct capture *capture)
@@ -36,6 +39,8 @@ static void capture_free(struct capture *capture)
     ramet_vm_capture_free(capture->vm);
     for (size_t i = 0; i < capture->disk_count; i++)
         ramet_image_unref(capture->disks[i]);
+    ramet_snapshot_unref(capture->snapshot);
+    ramet_attached_free(&capture->attached);
 }
 
 static int freeze_disks(struct ramet_branch *branch, struct capture *capture, struct ramet_error *err)
@@ -55,7 +60,11 @@ static int take(struct ramet_sandbox *sandbox, struct ramet_vm *vm, bool was_pau
                 struct ramet_error *err)
 {
     struct ramet_error resume_err = {0};
-    int r = ramet_vm_capture_prepare(vm, !sandbox->memory_now, &capture->vm, err);
+    int r = ramet_snapshot_new(sandbox->service->catalog, &capture->snapshot, err);
+    if (r == 0)
+        r = ramet_attached_find(sandbox, &capture->attached, err);
+    if (r == 0)
+        r = ramet_vm_capture_prepare(vm, !sandbox->memory_now, &capture->vm, err);
     if (r == 0 && !was_paused)
         r = ramet_vm_pause(vm, err);
     if (r < 0)
@@ -63,6 +72,8 @@ static int take(struct ramet_sandbox *sandbox, struct ramet_vm *vm, bool was_pau
     r = ramet_vm_capture_begin(vm, capture->vm, err);
     if (r == 0)
         r = freeze_disks(sandbox->branch, capture, err);
+    if (r == 0)
+        r = ramet_attached_keep(sandbox, &capture->attached, capture->snapshot->id, err);
     if (!was_paused && ramet_vm_resume(vm, &resume_err) < 0 && r == 0) {
         *err = resume_err;
         r = -err->code;
@@ -122,10 +133,7 @@ static int publish(struct ramet_sandbox *sandbox, struct capture *capture, const
                    struct ramet_error *err)
 {
     struct ramet_service *service = sandbox->service;
-    struct ramet_snapshot *snapshot;
-    int r = ramet_snapshot_new(service->catalog, &snapshot, err);
-    if (r < 0)
-        return r;
+    struct ramet_snapshot *snapshot = capture->snapshot;
     memcpy(snapshot->sandbox, sandbox->branch->id, sizeof snapshot->sandbox);
     snprintf(snapshot->sandbox_name, sizeof snapshot->sandbox_name, "%s", sandbox->branch->name);
     snapshot->memory_bytes = sandbox->branch->memory_bytes;
@@ -134,17 +142,17 @@ static int publish(struct ramet_sandbox *sandbox, struct capture *capture, const
     pthread_mutex_lock(&service->lock);
     memcpy(snapshot->parent, sandbox->lineage, sizeof snapshot->parent);
     pthread_mutex_unlock(&service->lock);
-    r = add_images(sandbox, capture, snapshot, err);
+    int r = add_images(sandbox, capture, snapshot, err);
     if (r == 0)
         r = ramet_catalog_add(service->catalog, snapshot, tag, err);
     if (r < 0) {
-        ramet_snapshot_unref(snapshot);
+        ramet_service_forget_states(service, snapshot->id);
         return r;
     }
     ramet_mount_snapshot_changed(service->mount, snapshot->id);
     if (tag)
         ramet_mount_snapshot_changed(service->mount, tag);
-    *ret = snapshot;
+    *ret = STEAL(capture->snapshot);
     return 0;
 }
 
@@ -224,10 +232,18 @@ void ramet_sandbox_withdraw(struct ramet_sandbox *sandbox, struct ramet_snapshot
     ramet_commit_queue_forget(service->commits, snapshot);
     if (ramet_catalog_remove(service->catalog, snapshot, &err) < 0)
         ramet_warn("%s", err.msg);
+    ramet_service_forget_states(service, snapshot->id);
     ramet_mount_snapshot_changed(service->mount, snapshot->id);
 }
 
 /* --- unchanged --- */
+
+/* Workspaces change without the guest. */
+static bool has_workspaces(struct ramet_sandbox *sandbox)
+{
+    _cleanup_(ramet_attached_free) struct ramet_attached attached = {0};
+    return ramet_attached_find(sandbox, &attached, NULL) < 0 || attached.count > 0;
+}
 
 /* The last snapshot, when nothing can have changed since; a reference of the caller's, or NULL. */
 static struct ramet_snapshot *still_valid(struct ramet_sandbox *sandbox)
@@ -235,7 +251,7 @@ static struct ramet_snapshot *still_valid(struct ramet_sandbox *sandbox)
     struct ramet_snapshot *still = NULL;
     struct ramet_vm *vm;
     pthread_mutex_lock(&sandbox->op);
-    if (sandbox->still && ramet_sandbox_vm_get(sandbox, &vm, NULL) == 0) {
+    if (sandbox->still && !has_workspaces(sandbox) && ramet_sandbox_vm_get(sandbox, &vm, NULL) == 0) {
         still = ramet_snapshot_ref(sandbox->still);
         ramet_sandbox_vm_put(sandbox);
     }

@@ -2,6 +2,7 @@
 /* What the service does to snapshots: list, tag, remove, diff. */
 #include "base/cleanup.h"
 #include "mount.h"
+#include "sandbox_workspaces.h"
 #include "service_private.h"
 #include "working_set.h"
 
@@ -193,6 +194,7 @@ int ramet_service_snapshot_remove(struct ramet_service *service, const char *ref
     ramet_commit_queue_forget(service->commits, snapshot);
     if ((r = ramet_catalog_remove(service->catalog, snapshot, err)) < 0)
         return r;
+    ramet_service_forget_states(service, snapshot->id);
     ramet_mount_snapshot_changed(service->mount, snapshot->id);
     for (size_t i = 0; i < tag_count; i++)
         if (strcmp(tags[i].snapshot, snapshot->id) == 0)

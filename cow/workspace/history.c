@@ -88,6 +88,60 @@ int ramet_workspace_snapshot(struct ramet_workspace *workspace, const char *name
     return r;
 }
 
+/* Under the gate, exclusively, and names. */
+static int keep_all(struct ramet_workspace *const *workspaces, struct ramet_workspace **states, size_t count,
+                    const char *name, struct ramet_wjrecord **record, struct ramet_error *err)
+{
+    for (size_t i = 0; i < count; i++)
+        if (workspaces[i]->removed)
+            return ramet_error_set(err, RAMET_NOT_FOUND, "workspace \"%s\" was removed", workspaces[i]->name);
+        else if (find_state(workspaces[i]->set, workspaces[i]->id, name))
+            return ramet_error_set(err, RAMET_EXISTS, "workspace \"%s\" has a state \"%s\" already",
+                                   workspaces[i]->name, name);
+    for (size_t i = 0; i < count; i++) {
+        int r = ramet_whead_branch_off(workspaces[i], states[i], err);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; i < count; i++) {
+        int r = add_state(workspaces[i], states[i], name, record, err);
+        if (r < 0) {
+            while (i-- > 0)
+                ramet_whead_unlink(states[i]);
+            return r;
+        }
+    }
+    return 0;
+}
+
+int ramet_workspaces_snapshot(struct ramet_workspaces *set, struct ramet_workspace *const *workspaces, size_t count,
+                              const char *name, struct ramet_error *err)
+{
+    struct ramet_wjrecord *record = NULL;
+    _autofree_ struct ramet_workspace **states = calloc(count + 1, sizeof *states);
+    int r = states ? ramet_name_check(name, "name of a state", err)
+                   : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to keep workspaces");
+    for (size_t i = 0; i < count && r == 0; i++) {
+        struct ramet_wstat stat; /* so that nothing is read from the disk while everybody waits */
+        r = ramet_wfile_stat(workspaces[i], RAMET_WORKSPACE_ROOT, &stat, err);
+        if (r == 0 && (r = ramet_whead_new(set, &states[i], err)) == 0)
+            states[i]->is_state = true;
+    }
+    if (r == 0) {
+        pthread_rwlock_wrlock(&set->gate);
+        pthread_mutex_lock(&set->names);
+        r = keep_all(workspaces, states, count, name, &record, err);
+        if (r == 0)
+            ramet_wset_queue(set, STEAL(record));
+        pthread_mutex_unlock(&set->names);
+        pthread_rwlock_unlock(&set->gate);
+    }
+    for (size_t i = 0; i < count && states; i++)
+        ramet_workspace_unref(states[i]);
+    free(record);
+    return r;
+}
+
 int ramet_workspace_states(struct ramet_workspace *workspace, struct ramet_workspace_state **ret, size_t *ret_count,
                            struct ramet_error *err)
 {

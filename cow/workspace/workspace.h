@@ -94,6 +94,9 @@ struct ramet_workspace_state {
 /* Keeps the tree as it is now under `name` (NULL: one is made from the time). O(1). */
 int ramet_workspace_snapshot(struct ramet_workspace *workspace, const char *name, struct ramet_workspace_state *ret,
                              struct ramet_error *err);
+/* Keeps several at one instant, each under `name`. All or none. */
+int ramet_workspaces_snapshot(struct ramet_workspaces *set, struct ramet_workspace *const *workspaces, size_t count,
+                              const char *name, struct ramet_error *err);
 int ramet_workspace_states(struct ramet_workspace *workspace, struct ramet_workspace_state **ret, size_t *ret_count,
                            struct ramet_error *err); /* oldest first; owned by the caller (free) */
 int ramet_workspace_state_open(struct ramet_workspace *workspace, const char *name, struct ramet_workspace **ret,
