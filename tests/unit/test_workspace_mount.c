@@ -313,6 +313,10 @@ static void test_rollback(void **state)
     snprintf(path, sizeof path, "a/.ramet/history/%s/f", before.name);
     check_text(f, path, "new");
     ramet_workspace_unref(a);
+    close_all(f);
+    open_all(f); /* the journal says the same */
+    check_text(f, "a/f", "old");
+    check_text(f, path, "new");
 }
 
 static void test_promote_and_remove(void **state)
@@ -328,6 +332,12 @@ static void test_promote_and_remove(void **state)
     ramet_workspace_mount_name_changed(f->mount, "a");
     check_text(f, "a/f", "child");
     assert_false(exists(f, "b"));
+    ramet_workspace_unref(a), ramet_workspace_unref(b);
+    close_all(f);
+    open_all(f);
+    check_text(f, "a/f", "child");
+    assert_false(exists(f, "b"));
+    check_ok(ramet_workspace_find(f->set, "a", &b, &err));
     int fd = open(at(f, "a/f"), O_RDONLY | O_DIRECT);
     check_ok(ramet_workspace_remove(b, &err));
     ramet_workspace_mount_name_changed(f->mount, "a");
@@ -335,7 +345,7 @@ static void test_promote_and_remove(void **state)
     char buf[8];
     assert_int_equal(pread(fd, buf, 4, 0), -1);
     close(fd);
-    ramet_workspace_unref(a), ramet_workspace_unref(b);
+    ramet_workspace_unref(b);
     struct ramet_workspace *again = make(f, "a");
     ramet_workspace_mount_name_changed(f->mount, "a");
     assert_int_equal(count_names(f, "a"), 0);
