@@ -26,14 +26,17 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 
-enum { threads_max = 16, rush = 6, background = 64 };
+/* background: as many as there are, so that requests reach us in the order they were made (ramet_fuse_flush). */
+enum { threads_max = 16, rush = 6, background = 65535, settle_tries = 20000 };
 static const size_t in_size = RAMET_FUSE_WRITE_MAX + 4096; /* a page for headers */
 
 struct ramet_fuse_thread {
@@ -43,6 +46,10 @@ struct ramet_fuse_thread {
     char *in, *out;            /* owned; mapped lazily by the kernel */
     bool reading;              /* its own; counted in `readers` */
     unsigned queued;           /* requests in a row that were there at once */
+    /* Odd: it may have a request in its hands. Even: it has none, or (waiting) is in a read(2) that may have got one.
+     */
+    _Atomic uint64_t turn;
+    _Atomic bool waiting;
 };
 
 struct ramet_fuse {
@@ -137,24 +144,35 @@ static void call_another(struct ramet_fuse *fuse)
 static ssize_t receive(struct ramet_fuse_thread *thread)
 {
     for (;;) {
+        atomic_fetch_add(&thread->turn, 1);
         ssize_t size = read(thread->fd = thread->quick_fd, thread->in, in_size);
         if (size > 0) {
             if (++thread->queued % rush == 0)
                 call_another(thread->fuse);
             return size;
         }
-        if (errno == EAGAIN) {
-            thread->queued = 0;
-            if (leave(thread))
-                return 0;
+        int error = errno;
+        bool none = error == EAGAIN;
+        if (none && leave(thread)) {
+            atomic_fetch_add(&thread->turn, 1);
+            return 0;
+        }
+        thread->queued = 0;
+        if (none)
+            atomic_store(&thread->waiting, true);
+        atomic_fetch_add(&thread->turn, 1);
+        if (none) {
             pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
             size = read(thread->fd = thread->wait_fd, thread->in, in_size);
-            int error = errno;
+            error = errno;
             pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
             if (size > 0)
+                atomic_fetch_add(&thread->turn, 1);
+            atomic_store(&thread->waiting, false);
+            if (size > 0)
                 return size;
-            errno = error;
         }
+        errno = error;
         /* ENOENT: the request was taken back. */
         if (errno != EINTR && errno != EAGAIN && errno != ENOENT)
             return -1;
@@ -189,8 +207,10 @@ static void *serve(void *arg)
     ssize_t size = 0;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     while (size >= 0 && begin_reading(thread))
-        while (thread->reading && (size = receive(thread)) > 0)
+        while (thread->reading && (size = receive(thread)) > 0) {
             handle(thread, (size_t)size);
+            atomic_fetch_add(&thread->turn, 1);
+        }
     return NULL;
 }
 
@@ -387,6 +407,47 @@ int ramet_fuse_start(const char *dir, const struct ramet_fuse_options *options, 
     }
     *ret = fuse;
     return 0;
+}
+
+/* --- flushing --- */
+
+/* A request that is always sent, after all that were made before. */
+static int send_one(const struct ramet_fuse *fuse)
+{
+    struct statfs st;
+    return statfs(fuse->dir, &st);
+}
+
+/* Waits until the thread is no longer in this turn. */
+static void await_turn(struct ramet_fuse_thread *thread, uint64_t turn)
+{
+    for (unsigned i = 0; i < settle_tries && atomic_load(&thread->turn) == turn; i++)
+        usleep(50);
+}
+
+/* Waits until the thread has none of the requests that were made before this call. */
+static int settle(struct ramet_fuse *fuse, struct ramet_fuse_thread *thread)
+{
+    uint64_t turn = atomic_load(&thread->turn);
+    /* One that waits in read(2) reads the request that we send, or has got one and moves on. */
+    for (unsigned i = 0;
+         i < settle_tries && turn % 2 == 0 && atomic_load(&thread->waiting) && atomic_load(&thread->turn) == turn; i++)
+        if (send_one(fuse) < 0)
+            return -errno;
+    turn = atomic_load(&thread->turn);
+    if (turn % 2)
+        await_turn(thread, turn);
+    return 0;
+}
+
+int ramet_fuse_flush(struct ramet_fuse *fuse, struct ramet_error *err)
+{
+    _autoclose_ int fd = open(fuse->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* The kernel sends its dirty pages, and does not wait until they are answered. */
+    int r = fd < 0 || syncfs(fd) < 0 || send_one(fuse) < 0 ? -errno : 0;
+    for (unsigned i = 0; i < fuse->thread_count && r == 0; i++)
+        r = settle(fuse, &fuse->threads[i]);
+    return r < 0 ? ramet_error_os(err, -r, "cannot flush what the kernel holds of %s", fuse->dir) : 0;
 }
 
 /* --- notifications --- */

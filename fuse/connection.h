@@ -56,6 +56,12 @@ int ramet_fuse_start(const char *dir, const struct ramet_fuse_options *options, 
 /* Unmounts (lazily when still in use) and ends the threads. NULL is a no-op. */
 void ramet_fuse_stop(struct ramet_fuse *fuse);
 
+/*
+ * Has the kernel send the pages that programs changed through shared mappings, and returns when they were handled, as
+ * was every other request made before. Not from a handler.
+ */
+int ramet_fuse_flush(struct ramet_fuse *fuse, struct ramet_error *err);
+
 /* --- for handlers: exactly one answer a request, forgets none --- */
 
 void ramet_fuse_reply(struct ramet_fuse_request *request, const void *data, size_t size);

@@ -8,13 +8,10 @@
  */
 #include "workspace_mount.h"
 
-#include "base/cleanup.h"
 #include "protocol.h"
 #include "workspace_ops.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct ramet_fuse_operation operations[RAMET_FUSE_OPCODES] = {
@@ -66,7 +63,6 @@ int ramet_workspace_mount_start(const char *dir, struct ramet_workspaces *set, s
     if (!mount)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to mount workspaces");
     mount->set = set;
-    snprintf(mount->dir, sizeof mount->dir, "%s", dir);
     pthread_mutex_init(&mount->lock, NULL);
     const struct ramet_fuse_options options = {
         .name = "ramet-workspaces", .operations = operations, .flags = wanted_flags, .context = mount};
@@ -136,10 +132,5 @@ void ramet_workspace_mount_entry_changed(struct ramet_workspace_mount *mount, st
 
 int ramet_workspace_mount_flush(struct ramet_workspace_mount *mount, struct ramet_error *err)
 {
-    if (!mount)
-        return 0;
-    _autoclose_ int fd = open(mount->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || syncfs(fd) < 0)
-        return ramet_error_os(err, errno, "cannot flush the mapped files of %s", mount->dir);
-    return 0;
+    return mount ? ramet_fuse_flush(mount->fuse, err) : 0;
 }

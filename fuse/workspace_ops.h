@@ -20,7 +20,6 @@
 struct ramet_workspace_mount {
     struct ramet_fuse *fuse;
     struct ramet_workspaces *set;
-    char dir[4096];
     pthread_mutex_t lock;        /* guards the map */
     struct ramet_u64map orphans; /* nodes without a name that the kernel still knows: a use of each is held */
     _Atomic size_t orphan_count;
