@@ -153,11 +153,13 @@ static int set_argument(const struct ramet_json *schema, const char *text, struc
     return 0;
 }
 
-/* The tool's inputSchema, within *ret_doc. */
+/* The tool's inputSchema, within *ret_doc; none for who may not read documents. */
 static int find_schema(struct cli *cli, const struct tool_ref *ref, struct ramet_json **ret_doc,
                        const struct ramet_json **ret)
 {
     int rc = cli_ask(cli, "GET", CLI_PATH("/v1/tools/", ref->server, "/document"), NULL, ret_doc);
+    if (rc == -RAMET_DENIED || rc == -RAMET_NOT_FOUND)
+        return 0;
     const struct ramet_json *tools = ramet_json_get(*ret_doc, "tools");
     for (size_t i = 0; rc == 0 && i < ramet_json_count(tools); i++)
         if (strcmp(ramet_json_str(ramet_json_at(tools, i), "name", ""), ref->tool) == 0)

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The staging file grows by 32 MiB, so that few syncs find its size or extents changed. */
-enum { room_step = 8192 };
+/* The staging file grows by as much as it has, 1 to 32 MiB, so that few syncs find its size or extents changed. */
+enum { room_min = 256, room_max = 8192 };
 
 static int open_file(const char *path, bool fresh, int *ret, struct ramet_error *err)
 {
@@ -106,7 +106,7 @@ static int make_room(struct ramet_wepoch *epoch, size_t count, struct ramet_erro
     }
     if (end <= epoch->room)
         return 0;
-    uint64_t room = end + room_step;
+    uint64_t step = end < room_min ? room_min : end < room_max ? end : room_max, room = end + step;
     off_t from = (off_t)(epoch->room * RAMET_PAGE_SIZE), size = (off_t)((room - epoch->room) * RAMET_PAGE_SIZE);
     if (fallocate(epoch->pages_fd, 0, from, size) < 0) {
         if (errno != EOPNOTSUPP)

@@ -16,7 +16,7 @@
 
 static const uint32_t magic = 0x4a574d52; /* "RMWJ" */
 
-enum { zero_step = 4 << 20, zero_ahead = 1 << 20, checksum_at = 24, vectors = 512 };
+enum { zero_min = 256 << 10, zero_max = 4 << 20, checksum_at = 24, vectors = 512 };
 
 /* --- records --- */
 
@@ -162,6 +162,9 @@ static int give_up(struct ramet_workspaces *set, int code, struct ramet_error *e
     return code;
 }
 
+/* How far the file is filled ahead: as much as it has. */
+static uint64_t ahead_of(uint64_t end) { return end < zero_min ? zero_min : end < zero_max ? end : zero_max; }
+
 /* Fills the file with zeros up to `to`. */
 static int fill(struct ramet_wepoch *epoch, uint64_t to, struct ramet_error *err)
 {
@@ -203,7 +206,7 @@ static int write_records(struct ramet_workspaces *set, struct round *round, stru
     uint64_t durable = atomic_load(&set->commit.durable), at = journal->end;
     int r = 0, count = 0;
     if (journal->end + round->bytes > journal->zeroed)
-        r = fill(round->epoch, journal->end + round->bytes + zero_step, err);
+        r = fill(round->epoch, journal->end + round->bytes + ahead_of(journal->end), err);
     for (struct ramet_wjrecord *record = round->first; record && r == 0; record = record->next) {
         ramet_wjrecord_seal(record, durable);
         iov[count++] = (struct iovec){record->bytes, record->size};
@@ -340,8 +343,9 @@ static void fill_ahead(struct ramet_workspaces *set)
     pthread_mutex_lock(&set->commit.queue);
     struct ramet_wepoch *epoch = set->epoch;
     pthread_mutex_unlock(&set->commit.queue);
-    if (!atomic_load(&set->commit.failed) && epoch->journal.end + zero_ahead > epoch->journal.zeroed &&
-        fill(epoch, epoch->journal.end + zero_step, NULL) == 0)
+    uint64_t end = epoch->journal.end, ahead = ahead_of(end);
+    if (!atomic_load(&set->commit.failed) && end + ahead / 2 > epoch->journal.zeroed &&
+        fill(epoch, end + ahead, NULL) == 0)
         ramet_file_sync(epoch->journal_fd, epoch->journal_path, NULL);
     pthread_mutex_unlock(&set->commit.lock);
 }

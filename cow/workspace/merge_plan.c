@@ -55,7 +55,7 @@ static int alias_directory(struct ramet_wmerge_plan *plan, const struct ramet_wc
                            struct ramet_error *err)
 {
     struct ramet_wname entry;
-    struct ramet_winode in_base;
+    struct ramet_winode inode;
     uint64_t known;
     if (name->before || !S_ISDIR(name->type_after) ||
         ramet_u64map_get(&plan->alias[RAMET_WTHEIRS], name->after, &known))
@@ -68,9 +68,15 @@ static int alias_directory(struct ramet_wmerge_plan *plan, const struct ramet_wc
     ramet_wread_end(ours);
     if (r == -RAMET_NOT_FOUND || (r == 0 && (!S_ISDIR(entry.type) || entry.ino == name->after)))
         return 0;
-    for (int i = 0; i < 2 && r == 0; i++) { /* neither was moved there */
-        r = look(plan->view[RAMET_WBASE], i == 0 ? entry.ino : name->after, &in_base, err);
-        if (r == 0 && in_base.nlink > 0)
+    /* Each is of one side alone: neither was moved there, or came over with an earlier merge. */
+    const struct {
+        int side;
+        uint64_t ino;
+    } elsewhere[] = {
+        {RAMET_WBASE, entry.ino}, {RAMET_WBASE, name->after}, {RAMET_WTHEIRS, entry.ino}, {RAMET_WOURS, name->after}};
+    for (size_t i = 0; i < 4 && r == 0; i++) {
+        r = look(plan->view[elsewhere[i].side], elsewhere[i].ino, &inode, err);
+        if (r == 0 && inode.nlink > 0)
             return 0;
     }
     *ret_found = true;

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { most_passes = 64, most_loop = 2048 };
+enum { most_passes = 64, most_loop = 2048, most_depth = 100000 };
 
 static void count_names(struct ramet_wmerge_plan *plan)
 {
@@ -154,6 +154,8 @@ static int break_loop(struct ramet_wmerge_plan *plan, struct ramet_wobject *obje
         if (r == 0)
             r = parent_of(plan, at, &at, err);
     } while (r == 0 && at != object->number && count < most_loop);
+    if (r == 0 && at != object->number)
+        r = ramet_error_set(err, RAMET_TOO_LARGE, "a loop of more than %d directories", most_loop);
     while (r == 0 && count > 0) {
         struct ramet_wobject *other = ramet_wmerge_object(plan, loop[--count]);
         if (other)
@@ -170,8 +172,8 @@ static int settle_loop(struct ramet_wmerge_plan *plan, struct ramet_wobject *obj
     if (!S_ISDIR(object->type) || object->names == 0)
         return 0;
     for (size_t steps = 0; at != RAMET_WORKSPACE_ROOT && at != 0 && r == 0; steps++) {
-        if (steps == most_loop)
-            return ramet_error_set(err, RAMET_TOO_LARGE, "directories lie more than %d deep", most_loop);
+        if (steps == most_depth) /* it lies below a loop that its own directories will be asked about */
+            return 0;
         r = parent_of(plan, at, &at, err);
         if (r == 0 && at == object->number) {
             *ret_changed = true;

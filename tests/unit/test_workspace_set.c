@@ -426,8 +426,13 @@ static void reopen(struct model *model)
 static void against_the_model(void **state)
 {
     struct model *model = model_new(*state);
+#ifdef __SANITIZE_THREAD__
+    enum { count = 250 };
+#else
+    enum { count = 1500 };
+#endif
     for (int round = 0; round < 4; round++) {
-        run(model, 1500, round % 2);
+        run(model, count, round % 2);
         reopen(model);
         check_all(model);
     }
