@@ -354,26 +354,33 @@ static bool forget_some(struct ramet_wsettle *settle)
     return done;
 }
 
+/* Takes the epochs out of the list when no tree names them; else looks at some. commit.lock is held if `last`. */
+static bool forget_step(struct ramet_wsettle *settle, bool last)
+{
+    struct ramet_workspaces *set = settle->set;
+    pthread_rwlock_wrlock(&set->gate);
+    bool done = forget_some(settle);
+    if (done && last) {
+        struct ramet_wepoch *newer = set->epoch;
+        while (newer->older != settle->epoch)
+            newer = newer->older;
+        pthread_mutex_lock(&set->commit.queue);
+        newer->older = NULL;
+        pthread_mutex_unlock(&set->commit.queue);
+    }
+    pthread_rwlock_unlock(&set->gate);
+    return done;
+}
+
 void ramet_wsettle_forget(struct ramet_wsettle *settle)
 {
     struct ramet_workspaces *set = settle->set;
-    for (bool done = false; !done;) {
-        pthread_rwlock_wrlock(&set->gate);
-        done = forget_some(settle);
-        pthread_rwlock_unlock(&set->gate);
-    }
-    pthread_mutex_lock(&set->commit.lock);
-    pthread_rwlock_wrlock(&set->gate);
-    /* Forks made in between share what was looked at. */
-    while (!forget_some(settle))
+    while (!forget_step(settle, false))
         ;
-    struct ramet_wepoch *newer = set->epoch;
-    while (newer->older != settle->epoch)
-        newer = newer->older;
-    pthread_mutex_lock(&set->commit.queue);
-    newer->older = NULL;
-    pthread_mutex_unlock(&set->commit.queue);
-    pthread_rwlock_unlock(&set->gate);
+    /* Syncs wait from here on, for what was changed in the meantime. */
+    pthread_mutex_lock(&set->commit.lock);
+    while (!forget_step(settle, true))
+        ;
     pthread_mutex_unlock(&set->commit.lock);
     while (settle->epoch) {
         struct ramet_wepoch *epoch = settle->epoch;

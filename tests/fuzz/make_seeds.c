@@ -10,6 +10,7 @@
 #include "journal.h"
 #include "overlay_log.h"
 #include "store_private.h"
+#include "workspace/workspace_private.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -224,6 +225,81 @@ static void overlay_logs(void)
     close(fd);
 }
 
+/* --- workspaces --- */
+
+static void workspace_nodes(void)
+{
+    uint8_t leaf[page], inner[page], packed[page];
+    uint8_t refs[24] = {0x21, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x31};
+    struct ramet_wkey key = {.type = RAMET_WTYPE_BLOCKS, .sub_size = 8};
+    struct ramet_wbytes bytes;
+    ramet_wpage_init(leaf, 0);
+    ramet_wpage_init(inner, 1);
+    for (unsigned i = 0; i < 5; i++) {
+        key.ino = i + 1;
+        ramet_wbytes_set(&bytes, &key);
+        FUZZ_CHECK(ramet_wpage_insert(leaf, i, bytes.bytes, bytes.size, refs, sizeof refs));
+        FUZZ_CHECK(ramet_wpage_insert(inner, i, bytes.bytes, i ? bytes.size : 0u, refs, 8));
+    }
+    ramet_wpage_pack(leaf, packed);
+    seed("workspace_node", "leaf", (const uint8_t[]){0}, 1, packed, page);
+    ramet_wpage_pack(inner, packed);
+    seed("workspace_node", "inner", (const uint8_t[]){0}, 1, packed, page);
+}
+
+static void begin_record(struct ramet_wjrecord **record, uint64_t sequence)
+{
+    *record = NULL;
+    FUZZ_CHECK(ramet_wjrecord_grow(record, 1000));
+    (*record)->sequence = sequence;
+}
+
+static void end_record(struct ramet_buf *journal, struct ramet_wjrecord *record)
+{
+    ramet_wjrecord_seal(record, record->sequence > 2 ? record->sequence - 2 : 0);
+    ramet_buf_put(journal, record->bytes, record->size);
+    free(record);
+}
+
+/* A workspace is made, filled, forked, renamed and removed. */
+static void workspace_journals(void)
+{
+    struct ramet_workspace head = {.serial = 7, .id = "00000000000000a7", .name = "a"};
+    struct ramet_wjrecord *record;
+    struct ramet_buf journal = {0};
+    begin_record(&record, 1);
+    ramet_wjrecord_put_u8(record, RAMET_WITEM_BEGIN);
+    ramet_wjrecord_put_u32(record, 1);
+    end_record(&journal, record);
+    begin_record(&record, 2);
+    FUZZ_CHECK(ramet_whead_note(&head, 0, 0, &record, NULL) == 0);
+    ramet_wjrecord_put_u8(record, RAMET_WITEM_TREE);
+    ramet_wjrecord_put_u64(record, 7);
+    for (uint8_t i = 1; i < 20; i++) {
+        ramet_wjrecord_put_u8(record, i % 5 ? RAMET_WITEM_PUT : RAMET_WITEM_DELETE);
+        ramet_wjrecord_put_u16(record, 9);
+        if (i % 5)
+            ramet_wjrecord_put_u16(record, 3);
+        ramet_wjrecord_put(record, (uint8_t[]){0, 0, 0, 0, 0, 0, 0, i % 5 ? i : i - 1, 1}, 9);
+        if (i % 5)
+            ramet_wjrecord_put(record, "abc", 3);
+    }
+    end_record(&journal, record);
+    begin_record(&record, 3);
+    head.serial = 8;
+    head.name[0] = 'b';
+    FUZZ_CHECK(ramet_whead_note(&head, 7, 0, &record, NULL) == 0);
+    end_record(&journal, record);
+    begin_record(&record, 4);
+    head.name[0] = 'c';
+    FUZZ_CHECK(ramet_whead_note(&head, 8, 0, &record, NULL) == 0);
+    FUZZ_CHECK(ramet_whead_note_drop(7, &record, NULL) == 0);
+    end_record(&journal, record);
+    seed("workspace_journal", "whole", (const uint8_t[]){1}, 1, journal.data, journal.size);
+    seed("workspace_journal", "torn", (const uint8_t[]){0}, 1, journal.data, journal.size - 9);
+    ramet_buf_free(&journal);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -240,5 +316,7 @@ int main(int argc, char **argv)
     small_things();
     working_sets();
     overlay_logs();
+    workspace_nodes();
+    workspace_journals();
     return 0;
 }

@@ -439,10 +439,143 @@ static void against_the_model(void **state)
     model_free(model);
 }
 
+/* --- many forks at once --- */
+
+#ifdef __SANITIZE_THREAD__
+enum { fork_threads = 2, forks_each = 8, fork_writes = 30 };
+#else
+enum { fork_threads = 4, forks_each = 50, fork_writes = 60 };
+#endif
+
+struct forker {
+    struct ramet_workspace *origin;
+    unsigned number;
+    char problem[200];
+};
+
+static bool must(struct forker *forker, int r, const struct ramet_error *error)
+{
+    if (r < 0)
+        snprintf(forker->problem, sizeof forker->problem, "%.190s", error->msg);
+    return r >= 0;
+}
+
+static bool write_own(struct forker *forker, struct ramet_workspace *ws, uint32_t seed)
+{
+    ramet_wref ref = 0, before;
+    struct ramet_wchange *change;
+    struct ramet_wkey key;
+    struct ramet_wvalue value;
+    struct ramet_error own = {0};
+    uint8_t page[page_size];
+    fill_page(page, seed);
+    if (!must(forker, ramet_workspace_lock(ws, &own), &own))
+        return false;
+    file_key(&key, 900 + seed % 7);
+    if (ramet_wtree_get(ramet_workspace_tree(ws), &key, &value, NULL) == 0)
+        memcpy(&ref, value.bytes, sizeof ref);
+    before = ref;
+    bool ok = must(forker, ramet_wdata_write(ws, &ref, 1, page, &own), &own) &&
+              must(forker, ramet_wchange_begin(ws, &change, &own), &own);
+    if (ok) {
+        ramet_wchange_put(change, &key, &ref, sizeof ref);
+        ok = must(forker, ramet_wchange_apply(change, &own), &own);
+    }
+    if (ok && before != ref)
+        ramet_wdata_release(ws, &before, 1);
+    ramet_workspace_unlock(ws);
+    return ok;
+}
+
+/* The page of the last write of each kind is there. */
+static bool check_own(struct forker *forker, struct ramet_workspace *ws, uint32_t first)
+{
+    struct ramet_error own = {0};
+    struct ramet_wkey key;
+    struct ramet_wvalue value;
+    uint8_t page[page_size], expected[page_size];
+    bool ok = must(forker, ramet_workspace_lock_shared(ws, &own), &own);
+    for (uint32_t seed = first + fork_writes - 7; ok && seed < first + fork_writes; seed++) {
+        ramet_wref ref;
+        file_key(&key, 900 + seed % 7);
+        ok = must(forker, ramet_wtree_get(ramet_workspace_tree(ws), &key, &value, &own), &own);
+        memcpy(&ref, value.bytes, sizeof ref);
+        ok = ok && must(forker, ramet_wdata_read(ws, &ref, 1, page, &own), &own);
+        fill_page(expected, seed);
+        if (ok && memcmp(page, expected, page_size) != 0) {
+            snprintf(forker->problem, sizeof forker->problem, "a fork shows another one's page");
+            ok = false;
+        }
+    }
+    ramet_workspace_unlock(ws);
+    return ok;
+}
+
+static void *fork_and_write(void *ctx)
+{
+    struct forker *forker = ctx;
+    struct ramet_workspace *forks[forks_each] = {NULL};
+    struct ramet_error own = {0};
+    bool ok = true;
+    for (unsigned i = 0; i < forks_each && ok; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "fork-%u-%u", forker->number, i);
+        ok = must(forker, ramet_workspace_fork(forker->origin, name, &forks[i], &own), &own);
+    }
+    for (uint32_t k = 0; k < fork_writes && ok; k++)
+        for (uint32_t i = 0; i < forks_each && ok; i++)
+            ok = write_own(forker, forks[i], (forker->number * forks_each + i) * 1000 + k);
+    for (uint32_t i = 0; i < forks_each; i++) {
+        ok = ok && check_own(forker, forks[i], (forker->number * forks_each + i) * 1000);
+        if (forks[i])
+            ok = must(forker, ramet_workspace_remove(forks[i], &own), &own) && ok;
+        ramet_workspace_unref(forks[i]);
+    }
+    return NULL;
+}
+
+static void forks_written_at_once(void **state)
+{
+    struct world *world = *state;
+    struct model *model = model_new(world);
+    struct forker forkers[fork_threads];
+    pthread_t threads[fork_threads], beside;
+    struct ramet_gc_result gc;
+    struct ramet_store_stat before, after;
+    for (int i = 0; i < 200; i++) {
+        write_pages(world->ws, &model->heads[0]->now);
+        write_records(world->ws, &model->heads[0]->now);
+    }
+    check_ok(ramet_workspaces_checkpoint(world->set, &err));
+    check_ok(ramet_catalog_gc(world->catalog, &gc, &err));
+    check_ok(ramet_store_stat(world->store, &before, &err));
+    assert_int_equal(pthread_create(&beside, NULL, checkpoints, model), 0);
+    for (unsigned i = 0; i < fork_threads; i++) {
+        forkers[i] = (struct forker){.origin = world->ws, .number = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, fork_and_write, &forkers[i]), 0);
+    }
+    for (unsigned i = 0; i < fork_threads; i++) {
+        pthread_join(threads[i], NULL);
+        if (forkers[i].problem[0])
+            print_message("%s\n", forkers[i].problem);
+    }
+    atomic_store(&model->stop, true);
+    pthread_join(beside, NULL);
+    for (unsigned i = 0; i < fork_threads; i++)
+        assert_string_equal(forkers[i].problem, "");
+    check_all(model);
+    check_ok(ramet_workspaces_checkpoint(world->set, &err));
+    check_ok(ramet_catalog_gc(world->catalog, &gc, &err));
+    check_ok(ramet_store_stat(world->store, &after, &err));
+    assert_in_range(after.chunks, 0, before.chunks + 8);
+    model_free(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(against_the_model, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(forks_written_at_once, world_setup, world_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
