@@ -305,29 +305,46 @@ static int list_of_hash(const struct listing *listing, uint64_t hash, uint8_t no
     }
 }
 
-/* Reads one entry ahead: nearly always that has another hash, and the one before is the only one of its own. */
+/* A walk along the entries holds one back until it knows the next: nearly always that has another hash. */
+struct walk {
+    const struct listing *listing;
+    struct record held;
+    bool holds;
+};
+enum { walk_full = 1, walk_ended, walk_equal };
+
+static int walk_entry(void *ctx, const struct ramet_wkey *key, const struct ramet_wvalue *value,
+                      struct ramet_error *err)
+{
+    struct walk *walk = ctx;
+    if (key->ino != walk->listing->dir || key->type != RAMET_WTYPE_ENTRY)
+        return walk_ended;
+    if (walk->holds && ramet_wkey_hash(&walk->held.key) == ramet_wkey_hash(key))
+        return walk_equal;
+    int r = walk->holds ? emit(walk->listing, &walk->held, err) : 0;
+    if (r != 0)
+        return r;
+    walk->holds = true;
+    walk->held.key = *key;
+    return ramet_wname_decode(value, key->ino, &walk->held.name, err);
+}
+
 static int list_from(const struct listing *listing, uint64_t hash, struct ramet_error *err)
 {
-    struct record record, ahead;
+    struct walk walk = {.listing = listing};
     struct ramet_wkey key;
-    ramet_wkey_entry(&key, listing->dir, hash, NULL, 0);
-    int r = next_record(listing, &key, &ahead, err);
-    while (r == 0) {
-        record = ahead;
-        hash = ramet_wkey_hash(&record.key);
-        key = record.key;
-        ramet_wkey_after(&key);
-        int next = next_record(listing, &key, &ahead, err);
-        if (next == 0 && ramet_wkey_hash(&ahead.key) == hash) {
-            r = list_of_hash(listing, hash, 0, err);
-            ramet_wkey_entry(&key, listing->dir, hash + 1, NULL, 0);
-            next = r == 0 ? next_record(listing, &key, &ahead, err) : 0;
-        } else if (next == 0 || next == -RAMET_NOT_FOUND) {
-            r = emit(listing, &record, err);
-        }
-        if (r == 0)
-            r = next;
-    }
+    int r;
+    do {
+        walk.holds = false;
+        ramet_wkey_entry(&key, listing->dir, hash, NULL, 0);
+        r = ramet_wtree_walk(ramet_workspace_tree(listing->workspace), &key, walk_entry, &walk, err);
+        if (r != walk_equal)
+            break;
+        hash = ramet_wkey_hash(&walk.held.key);
+        r = list_of_hash(listing, hash++, 0, err);
+    } while (r == 0);
+    if (r == 0 || r == walk_ended)
+        r = walk.holds ? emit(listing, &walk.held, err) : 0;
     return r;
 }
 
@@ -349,5 +366,5 @@ int ramet_wfile_list(struct ramet_workspace *workspace, uint64_t dir, uint64_t c
     if (r == 0)
         r = list_from(&listing, cookie > 0 ? hash + 1 : 0, err);
     ramet_wread_end(workspace);
-    return r == 1 || r == -RAMET_NOT_FOUND ? 0 : r;
+    return r == walk_full ? 0 : r;
 }

@@ -363,6 +363,7 @@ int ramet_wmerge_apply(struct ramet_wmerge_plan *plan, struct ramet_workspace *o
     int r = ramet_wtask_begin(&apply.task, ours, err);
     if (r < 0)
         return r;
+    apply.task.many = true;
     if (!is_current(ours, plan->view[RAMET_WOURS]))
         r = ramet_error_set(err, RAMET_BUSY, "workspace \"%s\" changed while it was merged", ours->name);
     if (r == 0)

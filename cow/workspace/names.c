@@ -49,11 +49,18 @@ int ramet_wname_find(struct ramet_workspace *workspace, uint64_t dir, const char
     return r;
 }
 
+/* Other names of this change are not in the tree yet. Two keys that mix to one only leave more room. */
+static uint64_t added_key(uint64_t dir, uint64_t hash) { return dir * UINT64_C(0x9e3779b97f4a7c15) ^ hash; }
+
 /* The nonce that a new name gets; EEXIST when the name is there. */
-static int free_nonce(struct ramet_workspace *workspace, uint64_t dir, uint64_t hash, const char *name, size_t size,
+static int free_nonce(struct ramet_wtask *task, uint64_t dir, uint64_t hash, const char *name, size_t size,
                       uint8_t *ret, struct ramet_error *err)
 {
-    uint64_t taken = 1; /* 0 is none: a cookie is above 0 */
+    struct ramet_workspace *workspace = task->workspace;
+    uint64_t taken = 0;
+    if (task->many)
+        ramet_u64map_get(&task->added, added_key(dir, hash), &taken);
+    taken |= 1; /* 0 is none: a cookie is above 0 */
     struct ramet_wvalue value;
     struct ramet_wname entry;
     struct ramet_wkey key;
@@ -77,6 +84,8 @@ static int free_nonce(struct ramet_workspace *workspace, uint64_t dir, uint64_t 
     if (taken == UINT64_MAX)
         return ramet_wfail(err, ENOSPC, dir);
     *ret = (uint8_t)__builtin_ctzll(~taken);
+    if (task->many && !ramet_u64map_put(&task->added, added_key(dir, hash), taken | UINT64_C(1) << *ret))
+        task->failed = true;
     return 0;
 }
 
@@ -100,7 +109,7 @@ int ramet_wtask_add_name(struct ramet_wtask *task, uint64_t dir, const char *nam
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return ramet_wfail(err, EEXIST, dir);
     uint64_t hash = hash_of(task->workspace, name, size);
-    r = free_nonce(task->workspace, dir, hash, name, size, &entry.nonce, err);
+    r = free_nonce(task, dir, hash, name, size, &entry.nonce, err);
     if (r < 0)
         return r;
     put_entry(task, dir, hash, name, size, &entry);

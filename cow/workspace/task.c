@@ -85,7 +85,8 @@ int ramet_wtask_begin(struct ramet_wtask *task, struct ramet_workspace *workspac
     task->gone.items = task->fresh.items = NULL;
     task->gone.count = task->fresh.count = 0;
     task->orphan = 0;
-    task->orphan_unused = task->failed = false;
+    task->orphan_unused = task->failed = task->many = false;
+    task->added = (struct ramet_u64map){0};
     task->now_ns = now_ns();
     int r = ramet_workspace_lock(workspace, err);
     if (r < 0)
@@ -171,6 +172,7 @@ int ramet_wtask_finish(struct ramet_wtask *task, int r, struct ramet_error *err)
     }
     if (refs->count > 0)
         ramet_wdata_release(task->workspace, refs_of(refs), refs->count);
+    ramet_u64map_free(&task->added);
     free(task->gone.items);
     free(task->fresh.items);
     if (r == 0 && task->orphan_unused)

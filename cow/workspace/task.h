@@ -28,6 +28,8 @@ struct ramet_wtask {
     struct ramet_wrefs gone, fresh; /* pages to let go if it succeeds, if it fails */
     uint64_t orphan;                /* an inode that this change leaves without a name, or 0 */
     bool orphan_unused;             /* it goes when the lock was given back */
+    bool many;                      /* it adds names at will: `added` remembers them */
+    struct ramet_u64map added;      /* directory and hash, mixed -> numbers that this change took */
     bool failed;                    /* no memory for one of those lists */
 };
 

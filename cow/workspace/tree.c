@@ -122,45 +122,92 @@ int ramet_wtree_get(struct ramet_wtree *tree, const struct ramet_wkey *key, stru
     return 0;
 }
 
-int ramet_wtree_next(struct ramet_wtree *tree, struct ramet_wkey *key, struct ramet_wvalue *ret,
-                     struct ramet_error *err)
-{
+/* Where a reader stands: nodes from the root down, and which record of each. */
+struct place {
+    struct ramet_wtree *tree;
+    int depth;
     struct {
         struct ramet_wnode *node;
         unsigned at;
     } path[RAMET_WNODE_LEVELS];
+};
+
+/* To the first record at or after the key, or behind the last one of its leaf. */
+static int place_find(struct place *place, struct ramet_wtree *tree, const struct ramet_wkey *key,
+                      struct ramet_error *err)
+{
     struct ramet_wbytes bytes;
     bool equal;
     ramet_wbytes_set(&bytes, key);
-    int depth = 0, r = ramet_wtree_root(tree, &path[0].node, err);
+    place->tree = tree;
+    place->depth = 0;
+    int depth = 0, r = ramet_wtree_root(tree, &place->path[0].node, err);
     if (r < 0)
         return r;
-    for (; path[depth].node->level; depth++) {
-        path[depth].at = ramet_wpage_child(path[depth].node->page, &bytes);
-        r = ramet_wnode_child(tree->store, path[depth].node, path[depth].at, &path[depth + 1].node, err);
+    for (; place->path[depth].node->level; depth++) {
+        struct ramet_wnode *node = place->path[depth].node;
+        place->path[depth].at = ramet_wpage_child(node->page, &bytes);
+        r = ramet_wnode_child(tree->store, node, place->path[depth].at, &place->path[depth + 1].node, err);
         if (r < 0)
             return r;
     }
-    path[depth].at = ramet_wpage_find(path[depth].node->page, &bytes, &equal);
+    place->path[depth].at = ramet_wpage_find(place->path[depth].node->page, &bytes, &equal);
+    place->depth = depth;
+    return 0;
+}
+
+/* The record it stands at, going on to the next leaf where needed; NOT_FOUND behind the last one. */
+static int place_read(struct place *place, struct ramet_wkey *ret_key, struct ramet_wvalue *ret,
+                      struct ramet_error *err)
+{
     for (;;) {
-        struct ramet_wnode *node = path[depth].node;
-        if (path[depth].at >= ramet_wpage_count(node->page)) {
-            if (depth-- == 0)
+        struct ramet_wnode *node = place->path[place->depth].node;
+        unsigned at = place->path[place->depth].at;
+        if (at >= ramet_wpage_count(node->page)) {
+            if (place->depth == 0)
                 return -RAMET_NOT_FOUND;
-            path[depth].at++;
+            place->path[--place->depth].at++;
         } else if (node->level) {
-            r = ramet_wnode_child(tree->store, node, path[depth].at, &path[depth + 1].node, err);
+            int r = ramet_wnode_child(place->tree->store, node, at, &place->path[place->depth + 1].node, err);
             if (r < 0)
                 return r;
-            path[++depth].at = 0;
+            place->path[++place->depth].at = 0;
         } else {
-            struct ramet_wrecord record = ramet_wpage_record(node->page, path[depth].at);
-            if (!ramet_wbytes_get(record.key, record.key_size, key))
+            struct ramet_wrecord record = ramet_wpage_record(node->page, at);
+            if (!ramet_wbytes_get(record.key, record.key_size, ret_key))
                 return ramet_error_set(err, RAMET_CORRUPT, "a key of the tree is damaged");
             copy_value(&record, ret);
             return 0;
         }
     }
+}
+
+int ramet_wtree_next(struct ramet_wtree *tree, struct ramet_wkey *key, struct ramet_wvalue *ret,
+                     struct ramet_error *err)
+{
+    struct place place;
+    int r = place_find(&place, tree, key, err);
+    return r < 0 ? r : place_read(&place, key, ret, err);
+}
+
+int ramet_wtree_walk(struct ramet_wtree *tree, const struct ramet_wkey *key,
+                     int (*visit)(void *ctx, const struct ramet_wkey *key, const struct ramet_wvalue *value,
+                                  struct ramet_error *err),
+                     void *ctx, struct ramet_error *err)
+{
+    struct ramet_wvalue value;
+    struct ramet_wkey at;
+    struct place place;
+    int r = place_find(&place, tree, key, err);
+    while (r == 0) {
+        r = place_read(&place, &at, &value, err);
+        if (r == -RAMET_NOT_FOUND)
+            return 0;
+        if (r == 0)
+            r = visit(ctx, &at, &value, err);
+        place.path[place.depth].at++;
+    }
+    return r;
 }
 
 int ramet_wtree_prepare(struct ramet_wtree *tree, const struct ramet_wbytes *key, unsigned *ret_height,

@@ -49,6 +49,12 @@ int ramet_wtree_get(struct ramet_wtree *tree, const struct ramet_wkey *key, stru
 /* The first record at or after *key, which becomes its key; NOT_FOUND past the last one. */
 int ramet_wtree_next(struct ramet_wtree *tree, struct ramet_wkey *key, struct ramet_wvalue *ret,
                      struct ramet_error *err);
+/* Calls `visit` for each record from *key on, in order, until it gives other than 0, which is given back; 0 past the
+ * last one. Cheaper than ramet_wtree_next one by one. */
+int ramet_wtree_walk(struct ramet_wtree *tree, const struct ramet_wkey *key,
+                     int (*visit)(void *ctx, const struct ramet_wkey *key, const struct ramet_wvalue *value,
+                                  struct ramet_error *err),
+                     void *ctx, struct ramet_error *err);
 
 /*
  * Calls `visit` for each key whose record differs between two heads, in key order; a side that has none is NULL.

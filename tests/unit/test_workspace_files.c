@@ -216,6 +216,9 @@ static void hard_links(void **state)
 
 static void links_have_a_limit(void **state)
 {
+#ifdef RAMET_COLLIDING
+    skip(); /* so many names of one directory do not find room among so few hashes */
+#endif
     struct ramet_workspace *ws = workspace(state);
     uint64_t a = make_file(ws, RAMET_ROOT, "a");
     char name[32];
