@@ -10,6 +10,7 @@
 #include "ramet.h"
 
 #include "base/cleanup.h"
+#include "client_exchange.h"
 #include "paths.h"
 #include "wire.h"
 
@@ -257,4 +258,67 @@ char *ramet_client_path(const char *prefix, const char *ref, const char *suffix)
     if (path)
         strcpy(percent_encode(stpcpy(path, prefix), ref), suffix);
     return path;
+}
+
+/* ---- exchanges ---- */
+
+static size_t pass_data(char *data, size_t one, size_t size, void *to)
+{
+    const struct ramet_client_exchange *exchange = to;
+    (void)one;
+    return exchange->data(exchange->context, data, size) ? size : CURL_WRITEFUNC_ERROR;
+}
+
+static size_t pass_header(char *data, size_t one, size_t size, void *to)
+{
+    const struct ramet_client_exchange *exchange = to;
+    (void)one;
+    _autofree_ char *line = strndup(data, size);
+    if (!line)
+        return 0;
+    line[strcspn(line, "\r\n")] = '\0';
+    if (*line && exchange->header)
+        exchange->header(exchange->context, line);
+    return size;
+}
+
+static CURLcode perform_exchange(CURL *handle, const struct ramet_client_exchange *exchange, struct curl_slist *headers)
+{
+    curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, pass_data);
+    curl_easy_setopt(handle, CURLOPT_WRITEDATA, (void *)exchange);
+    curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, pass_header);
+    curl_easy_setopt(handle, CURLOPT_HEADERDATA, (void *)exchange);
+    curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
+    if (exchange->body) {
+        curl_easy_setopt(handle, CURLOPT_POSTFIELDS, exchange->body);
+        curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(exchange->body));
+    }
+    return curl_easy_perform(handle);
+}
+
+int ramet_client_exchange(struct ramet_client *client, const struct ramet_client_exchange *exchange, int *ret_status,
+                          struct ramet_error *err)
+{
+    _autofree_ char *url = ramet_client_path("http://localhost", "", exchange->path);
+    CURL *handle = take_handle(client);
+    struct curl_slist *headers = call_headers(client, exchange->body);
+    bool whole = url && handle && headers;
+    for (size_t i = 0; whole && exchange->headers && exchange->headers[i]; i++)
+        whole = curl_slist_append(headers, exchange->headers[i]) != NULL;
+    int rc = 0;
+    if (whole) {
+        prepare(client, handle, exchange->method, url, NULL);
+        CURLcode code = perform_exchange(handle, exchange, headers);
+        long status = 0;
+        curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
+        *ret_status = (int)status;
+        if (code != CURLE_OK)
+            rc = transport_error(client, handle, code, err);
+    } else {
+        rc = ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a call");
+    }
+    curl_slist_free_all(headers);
+    if (handle)
+        give_handle(client, handle);
+    return rc;
 }

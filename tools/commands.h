@@ -14,6 +14,7 @@ cli_run cmd_ls, cmd_show, cmd_tree, cmd_diff;       /* cmd_show.c */
 cli_run cmd_tag, cmd_untag, cmd_import, cmd_export; /* cmd_snapshot.c */
 cli_run cmd_workspace;                              /* cmd_workspace.c */
 cli_run cmd_store;                                  /* cmd_store.c */
+cli_run cmd_mcp;                                    /* cmd_mcp.c */
 cli_run cmd_audit, cmd_policy;                      /* cmd_access.c */
 cli_run cmd_tools;                                  /* cmd_tools.c */
 

@@ -37,6 +37,7 @@ static const struct command {
     {"export", "SNAPSHOT IMAGE FILE", "write an image of a snapshot to a file", cmd_export},
     {"workspace", "COMMAND [ARGUMENT]...", "trees of files that fork; for short: ws", cmd_workspace},
     {"store", "stat|gc|fsck|scrub|recompress", "figures, garbage collection, verification", cmd_store},
+    {"mcp", "", "serve MCP to an agent that starts this", cmd_mcp},
     {"audit", "ls|tail|verify", "who did what", cmd_audit},
     {"policy", "show|reload|whoami", "who may do what", cmd_policy},
     {"tools", "add|ls|call|...", "MCP servers and their tools", cmd_tools},

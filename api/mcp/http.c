@@ -38,10 +38,13 @@ static void answer_error(struct ramet_http_response *response, const struct rame
 static bool header_says(const char *header, const char *text)
 {
     static const char begin[] = "=?base64?", end[] = "?=";
-    size_t size = header ? strlen(header) : 0;
-    if (!header || strncmp(header, begin, sizeof begin - 1) != 0 || size < sizeof begin + sizeof end - 2 ||
-        strcmp(header + size - 2, end) != 0)
-        return header && strcmp(header, text) == 0;
+    header = header ? header + strspn(header, " \t") : "";
+    size_t size = strlen(header);
+    while (size && (header[size - 1] == ' ' || header[size - 1] == '\t'))
+        size--; /* what stands around a value is not of it */
+    if (strncmp(header, begin, sizeof begin - 1) != 0 || size < sizeof begin + sizeof end - 2 ||
+        memcmp(header + size - 2, end, 2) != 0)
+        return size == strlen(text) && memcmp(header, text, size) == 0;
     _autofree_ char *inner = strndup(header + sizeof begin - 1, size - (sizeof begin - 1) - (sizeof end - 1));
     _autofree_ char *decoded = NULL;
     size_t decoded_size = 0;
