@@ -19,6 +19,8 @@ static bool append(struct ramet_sse *sse, char **to, size_t *size, size_t *capac
 {
     if (*size + count > limit)
         return false;
+    if (count == 0)
+        return true;
     if (*size + count > *capacity) {
         size_t wanted = (*size + count) * 2;
         char *grown = realloc(*to, wanted);
@@ -74,7 +76,7 @@ static bool end_event(struct ramet_sse *sse, ramet_sse_event *event, void *conte
     size_t size = sse->data_size;
     sse->has_data = sse->too_large = false;
     sse->data_size = 0;
-    return !has_data || event(context, too_large ? NULL : sse->data, too_large ? 0 : size, too_large);
+    return !has_data || event(context, too_large || !sse->data ? "" : sse->data, too_large ? 0 : size, too_large);
 }
 
 static bool end_line(struct ramet_sse *sse, ramet_sse_event *event, void *context)

@@ -23,7 +23,7 @@ struct ramet_sse {
     bool no_memory;
 };
 
-/* One event with data; `too_large`: without it. Returning false ends the feeding. */
+/* One event with data; `too_large`: without it, as "". Returning false ends the feeding. */
 typedef bool ramet_sse_event(void *context, const char *data, size_t size, bool too_large);
 
 /* `sse` zeroed but for data_max. False when the handler ended it, or when memory ran out. */

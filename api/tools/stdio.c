@@ -264,6 +264,8 @@ static void end_too_long(struct ramet_stdio *server)
 /* A piece of a line, without its newline. */
 static void add_to_line(struct ramet_stdio *server, const char *data, size_t size)
 {
+    if (size == 0)
+        return;
     if (!server->too_long && server->line_size + size > server->message_max) {
         server->too_long = true;
         server->finder = (struct ramet_id_finder){0};
