@@ -47,10 +47,18 @@ static int see_name(struct ramet_wcompared *compared, const struct ramet_wkey *k
     return add_name(compared, key, &a, &b, err);
 }
 
-static int see(void *ctx, const struct ramet_wkey *key, const struct ramet_wvalue *before,
-               const struct ramet_wvalue *after, struct ramet_error *err)
+/* A comparison holds the gate, which others may want for writing: so many records at a time. */
+enum { records_at_once = 10000, interrupted = 1 };
+
+struct comparing {
+    struct ramet_wcompared *compared;
+    struct ramet_wkey next;
+    unsigned left;
+};
+
+static int see_record(struct ramet_wcompared *compared, const struct ramet_wkey *key, const struct ramet_wvalue *before,
+                      const struct ramet_wvalue *after, struct ramet_error *err)
 {
-    struct ramet_wcompared *compared = ctx;
     uint64_t what = 0, more = 0;
     switch (key->type) {
     case RAMET_WTYPE_ENTRY: return see_name(compared, key, before, after, err);
@@ -65,16 +73,33 @@ static int see(void *ctx, const struct ramet_wkey *key, const struct ramet_wvalu
     return 0;
 }
 
+static int see(void *ctx, const struct ramet_wkey *key, const struct ramet_wvalue *before,
+               const struct ramet_wvalue *after, struct ramet_error *err)
+{
+    struct comparing *comparing = ctx;
+    if (comparing->left-- == 0) {
+        comparing->next = *key;
+        return interrupted;
+    }
+    return see_record(comparing->compared, key, before, after, err);
+}
+
 int ramet_wcompare(struct ramet_workspace *before, struct ramet_workspace *after, struct ramet_wcompared *ret,
                    struct ramet_error *err)
 {
     struct ramet_wcompared compared = {0};
-    /* The gate, which comes with the lock, keeps both trees in memory as they are; neither changes. */
-    int r = ramet_workspace_lock_shared(before, err);
-    if (r < 0)
-        return r;
-    r = ramet_wtree_diff(ramet_workspace_tree(before), ramet_workspace_tree(after), see, &compared, err);
-    ramet_workspace_unlock(before);
+    struct comparing comparing = {.compared = &compared};
+    int r;
+    ramet_wkey_first(&comparing.next, 0, 0);
+    do {
+        /* The gate, which comes with the lock, keeps both trees in memory as they are; neither ever changes. */
+        if ((r = ramet_workspace_lock_shared(before, err)) < 0)
+            break;
+        comparing.left = records_at_once;
+        r = ramet_wtree_diff_from(ramet_workspace_tree(before), ramet_workspace_tree(after), &comparing.next, see,
+                                  &comparing, err);
+        ramet_workspace_unlock(before);
+    } while (r == interrupted);
     if (r < 0)
         ramet_wcompared_free(&compared);
     else

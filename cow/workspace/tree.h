@@ -64,5 +64,10 @@ int ramet_wtree_diff(struct ramet_wtree *a, struct ramet_wtree *b,
                      int (*visit)(void *ctx, const struct ramet_wkey *key, const struct ramet_wvalue *in_a,
                                   const struct ramet_wvalue *in_b, struct ramet_error *err),
                      void *ctx, struct ramet_error *err);
+/* The same from a key on (NULL: from the start), so that a long comparison can be interrupted between two keys. */
+int ramet_wtree_diff_from(struct ramet_wtree *a, struct ramet_wtree *b, const struct ramet_wkey *from,
+                          int (*visit)(void *ctx, const struct ramet_wkey *key, const struct ramet_wvalue *in_a,
+                                       const struct ramet_wvalue *in_b, struct ramet_error *err),
+                          void *ctx, struct ramet_error *err);
 
 #endif

@@ -188,11 +188,36 @@ static int rest(struct cursor *cursor, bool is_a, struct scratch *scratch, visit
     return r;
 }
 
-int ramet_wtree_diff(struct ramet_wtree *a, struct ramet_wtree *b, visit_fn *visit, void *ctx, struct ramet_error *err)
+/* Down to where the key is, or would be. */
+static int seek(struct cursor *cursor, const struct ramet_wkey *key, struct ramet_error *err)
+{
+    struct ramet_wbytes bytes;
+    bool equal;
+    ramet_wbytes_set(&bytes, key);
+    for (;;) {
+        int r = enter(cursor, err);
+        if (r < 0 || cursor->depth < 0) /* an empty tree */
+            return r;
+        struct step *step = &cursor->path[cursor->depth];
+        if (step->node->level == 0) {
+            step->at = ramet_wpage_find(step->node->page, &bytes, &equal);
+            settle(cursor);
+            return 0;
+        }
+        step->at = ramet_wpage_child(step->node->page, &bytes);
+    }
+}
+
+int ramet_wtree_diff_from(struct ramet_wtree *a, struct ramet_wtree *b, const struct ramet_wkey *from, visit_fn *visit,
+                          void *ctx, struct ramet_error *err)
 {
     struct cursor in_a = {.tree = a, .depth = -1}, in_b = {.tree = b, .depth = -1};
     struct scratch *scratch = malloc(sizeof *scratch);
     int r = scratch ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to compare trees");
+    if (r == 0 && from)
+        r = seek(&in_a, from, err);
+    if (r == 0 && from)
+        r = seek(&in_b, from, err);
     while (r == 0 && !(in_a.ended && in_b.ended)) {
         if (in_a.ended)
             r = rest(&in_b, false, scratch, visit, ctx, err);
@@ -203,4 +228,9 @@ int ramet_wtree_diff(struct ramet_wtree *a, struct ramet_wtree *b, visit_fn *vis
     }
     free(scratch);
     return r;
+}
+
+int ramet_wtree_diff(struct ramet_wtree *a, struct ramet_wtree *b, visit_fn *visit, void *ctx, struct ramet_error *err)
+{
+    return ramet_wtree_diff_from(a, b, NULL, visit, ctx, err);
 }
