@@ -104,6 +104,8 @@ int ramet_workspace_fork(struct ramet_workspace *from, const char *name, struct 
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *fork = NULL;
     int r = ramet_name_check(name, "name of a workspace", err);
     if (r == 0)
+        r = ramet_wset_writable(set, err);
+    if (r == 0)
         r = ramet_whead_new(set, &fork, err);
     if (r < 0)
         return r;
@@ -138,7 +140,8 @@ int ramet_workspaces_fork(struct ramet_workspaces *set, struct ramet_workspace *
                           size_t count, struct ramet_workspace **ret, struct ramet_error *err)
 {
     _autofree_ struct ramet_workspace **forks = calloc(count + 1, sizeof *forks);
-    int r = forks ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to fork workspaces");
+    int r =
+        forks ? ramet_wset_writable(set, err) : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to fork workspaces");
     for (size_t i = 0; i < count && r == 0; i++) {
         r = ramet_name_check(names[i], "name of a workspace", err);
         if (r == 0)
@@ -180,10 +183,13 @@ int ramet_workspace_remove(struct ramet_workspace *workspace, struct ramet_error
 {
     struct ramet_workspaces *set = workspace->set;
     struct ramet_wjrecord *record = NULL;
+    int r = ramet_wset_writable(set, err);
+    if (r < 0)
+        return r;
     pthread_rwlock_wrlock(&set->gate);
     pthread_mutex_lock(&set->names);
-    int r = workspace->removed ? ramet_error_set(err, RAMET_NOT_FOUND, "workspace \"%s\" was removed", workspace->name)
-                               : ramet_whead_note_drop(workspace->serial, &record, err);
+    r = workspace->removed ? ramet_error_set(err, RAMET_NOT_FOUND, "workspace \"%s\" was removed", workspace->name)
+                           : ramet_whead_note_drop(workspace->serial, &record, err);
     for (size_t i = 0; i < set->state_count && r == 0 && !workspace->is_state; i++)
         if (is_state_of(set->states[i], workspace))
             r = ramet_whead_note_drop(set->states[i]->serial, &record, err);

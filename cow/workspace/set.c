@@ -2,6 +2,7 @@
 /* The set of a store's workspaces: opening, closing, finding, locking. */
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "catalog_private.h"
 #include "change_private.h"
 #include "epoch.h"
@@ -241,8 +242,11 @@ void ramet_workspaces_close(struct ramet_workspaces *set)
         return;
     ramet_wmaintain_stop(set);
     ramet_wset_commit_stop(set);
-    if (ramet_workspaces_sync(set, NULL) == 0)
-        ramet_workspaces_checkpoint(set, NULL);
+    struct ramet_error err = {0};
+    if (ramet_workspaces_sync(set, &err) < 0)
+        ramet_warn("the last changes of workspaces are lost: %s", err.msg);
+    else if (ramet_workspaces_checkpoint(set, &err) < 0)
+        ramet_warn("workspaces stay in their journal: %s", err.msg);
     pthread_mutex_lock(&set->catalog->workspaces_lock);
     set->catalog->workspaces = NULL;
     pthread_mutex_unlock(&set->catalog->workspaces_lock);

@@ -427,11 +427,11 @@ static void against_the_model(void **state)
 {
     struct model *model = model_new(*state);
 #ifdef __SANITIZE_THREAD__
-    enum { count = 250 };
+    enum { rounds = 2, count = 120 };
 #else
-    enum { count = 1500 };
+    enum { rounds = 4, count = 1500 };
 #endif
-    for (int round = 0; round < 4; round++) {
+    for (int round = 0; round < rounds; round++) {
         run(model, count, round % 2);
         reopen(model);
         check_all(model);
@@ -442,7 +442,7 @@ static void against_the_model(void **state)
 /* --- many forks at once --- */
 
 #ifdef __SANITIZE_THREAD__
-enum { fork_threads = 2, forks_each = 8, fork_writes = 30 };
+enum { fork_threads = 2, forks_each = 6, fork_writes = 20 };
 #else
 enum { fork_threads = 4, forks_each = 50, fork_writes = 60 };
 #endif
