@@ -81,6 +81,7 @@ static const struct ramet_route routes[] = {
     POST("/v1/workspaces/{workspace}/attach", "attachWorkspace", ramet_route_workspace_attach),
     POST("/v1/workspaces/{workspace}/quota", "setWorkspaceQuota", ramet_route_workspace_quota),
     GET_QUERY("/v1/workspaces/{workspace}/diff", "diffWorkspace", ramet_route_workspace_diff, workspace_diff_query),
+    POST("/v1/workspaces/{workspace}/merge", "mergeWorkspace", ramet_route_workspace_merge),
     POST("/v1/workspaces/{workspace}/sync", "syncWorkspace", ramet_route_workspace_sync),
 
     GET("/v1/store/stat", "getStoreStat", ramet_route_store_stat),

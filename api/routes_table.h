@@ -21,6 +21,7 @@ ramet_route_handler ramet_route_workspace_remove, ramet_route_workspace_fork, ra
 ramet_route_handler ramet_route_workspace_promote, ramet_route_workspace_attach, ramet_route_workspace_quota;
 ramet_route_handler ramet_route_workspace_sync, ramet_route_workspace_snapshot, ramet_route_workspace_history;
 ramet_route_handler ramet_route_workspace_state_remove, ramet_route_workspace_rollback, ramet_route_workspace_diff;
+ramet_route_handler ramet_route_workspace_merge;
 
 /* routes_tree.c */
 ramet_route_handler ramet_route_tree;

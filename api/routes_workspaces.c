@@ -7,8 +7,6 @@
 #include "routes_json.h"
 #include "routes_table.h"
 #include "service_workspaces.h"
-#include "wire.h"
-#include "workspace/diff.h"
 
 #include <string.h>
 
@@ -255,73 +253,4 @@ int ramet_route_workspace_rollback(const struct ramet_call *call, struct ramet_j
     *ret = ramet_json_object();
     ramet_json_set(*ret, "before", state_json(&before));
     return 0;
-}
-
-/* --- difference --- */
-
-static struct ramet_json *item_json(const struct ramet_wdiff_item *item)
-{
-    struct ramet_json *o = ramet_json_object();
-    char words[128];
-    ramet_wdiff_words(item->what, words, sizeof words);
-    ramet_json_set_string(o, "path", item->path);
-    if (item->old_path)
-        ramet_json_set_string(o, "old_path", item->old_path);
-    ramet_json_set_string(o, "what", words);
-    if (item->after.ino)
-        ramet_json_set_u64(o, "size_bytes", item->after.size);
-    if (item->before.ino)
-        ramet_json_set_u64(o, "old_size_bytes", item->before.size);
-    return o;
-}
-
-static int add_patch(struct ramet_wdiff *diff, struct ramet_json *to, struct ramet_error *err)
-{
-    _autofree_ char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (!out)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a patch");
-    int rc = ramet_wdiff_print_patch(diff, out, err);
-    if (fclose(out) != 0 && rc == 0)
-        rc = ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a patch");
-    if (rc == 0)
-        ramet_wire_set_bytes(to, "patch", text, size);
-    return rc;
-}
-
-static int diff_json(struct ramet_wdiff *diff, bool patch, struct ramet_json *to, struct ramet_error *err)
-{
-    struct ramet_wdiff_stat stat;
-    struct ramet_json *items = ramet_json_array();
-    for (size_t i = 0; i < diff->count; i++)
-        ramet_json_append(items, item_json(&diff->items[i]));
-    ramet_json_set(to, "items", items);
-    int rc = ramet_wdiff_print_stat(diff, NULL, &stat, err);
-    if (rc < 0)
-        return rc;
-    ramet_json_set_u64(to, "added", stat.added);
-    ramet_json_set_u64(to, "removed", stat.removed);
-    ramet_json_set_u64(to, "changed", stat.changed);
-    ramet_json_set_u64(to, "renamed", stat.renamed);
-    ramet_json_set_u64(to, "lines_added", stat.lines_added);
-    ramet_json_set_u64(to, "lines_removed", stat.lines_removed);
-    ramet_json_set_u64(to, "bytes_added", stat.bytes_added);
-    ramet_json_set_u64(to, "bytes_removed", stat.bytes_removed);
-    return patch ? add_patch(diff, to, err) : 0;
-}
-
-int ramet_route_workspace_diff(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
-{
-    _cleanup_(ramet_wdiff_cleanup) struct ramet_wdiff *diff = NULL;
-    _cleanup_(ramet_json_cleanup) struct ramet_json *answer = ramet_json_object();
-    const char *against = NULL, *patch = NULL;
-    ramet_call_query(call, "against", &against, NULL); /* may be absent */
-    ramet_call_query(call, "patch", &patch, NULL);
-    int rc = ramet_service_workspace_diff(ramet_call_service(call), call->param, against, &diff, err);
-    if (rc == 0)
-        rc = diff_json(diff, patch && strcmp(patch, "1") == 0, answer, err);
-    if (rc == 0)
-        *ret = STEAL(answer);
-    return rc;
 }

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "service_private.h"
 #include "workspace/diff.h"
+#include "workspace/merge.h"
 #include "workspace/view.h"
 #include "workspace/workspace.h"
 #include "workspace_mount.h"
@@ -327,4 +328,77 @@ int ramet_service_workspace_diff(struct ramet_service *service, const char *ref,
         r = against ? open_view(service, ref, against, &before, err)
                     : ramet_workspace_base_open(workspace, &before, err);
     return r < 0 ? r : ramet_wdiff_make(before, workspace, ret, err);
+}
+
+/* --- merge --- */
+
+/* The directory of a path in the tree, and where its last name begins; RAMET_WORKSPACE_ROOT's for "". */
+static int directory_of(struct ramet_workspace *workspace, const char *path, uint64_t *ret, const char **ret_name)
+{
+    struct ramet_wstat stat = {.ino = RAMET_WORKSPACE_ROOT};
+    char name[256];
+    for (const char *slash; (slash = strchr(path, '/')); path = slash + 1) {
+        snprintf(name, sizeof name, "%.*s", (int)(slash - path), path);
+        int r = ramet_wfile_lookup(workspace, stat.ino, name, &stat, NULL);
+        if (r < 0)
+            return r;
+    }
+    *ret = stat.ino;
+    *ret_name = path;
+    return 0;
+}
+
+static void tell_entry(struct ramet_service *service, struct ramet_workspace *workspace, const char *path)
+{
+    const char *name;
+    uint64_t dir;
+    if (path && *path && directory_of(workspace, path, &dir, &name) == 0)
+        ramet_workspace_mount_entry_changed(service->workspace_mount, workspace, dir, name);
+}
+
+/* Tells the kernel what is another now than in `before`. */
+static int tell_changes(struct ramet_service *service, struct ramet_workspace *before,
+                        struct ramet_workspace *workspace, struct ramet_error *err)
+{
+    _cleanup_(ramet_wdiff_cleanup) struct ramet_wdiff *diff = NULL;
+    int r = ramet_wdiff_make(before, workspace, &diff, err);
+    for (size_t i = 0; r == 0 && i < diff->count; i++) {
+        const struct ramet_wdiff_item *item = &diff->items[i];
+        if (item->before.ino)
+            ramet_workspace_mount_inode_changed(service->workspace_mount, workspace, item->before.ino);
+        if (item->after.ino && item->after.ino != item->before.ino)
+            ramet_workspace_mount_inode_changed(service->workspace_mount, workspace, item->after.ino);
+        tell_entry(service, workspace, item->path);
+        tell_entry(service, workspace, item->old_path);
+    }
+    return r;
+}
+
+int ramet_service_workspace_merge(struct ramet_service *service, const char *ref, const char *theirs, const char *base,
+                                  const struct ramet_wmerge_options *options, struct ramet_wmerge_result *ret,
+                                  struct ramet_error *err)
+{
+    _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *workspace = NULL;
+    _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *other = NULL;
+    _cleanup_(ramet_wview_cleanup) struct ramet_workspace *before = NULL;
+    _cleanup_(ramet_wview_cleanup) struct ramet_workspace *ancestor = NULL;
+    struct ramet_wmerge_options chosen = *options;
+    const char *at = strchr(theirs, '@');
+    char name[RAMET_NAME_SIZE];
+    snprintf(name, sizeof name, "%.*s", (int)(at ? (size_t)(at - theirs) : strlen(theirs)), theirs);
+    int r = ramet_workspace_find(service->workspaces, ref, &workspace, err);
+    if (r == 0)
+        r = find_tree(service, *name ? name : ref, at ? at + 1 : NULL, &other, err);
+    if (r == 0 && base)
+        r = open_view(service, ref, base, &ancestor, err);
+    chosen.base = ancestor;
+    if (r == 0)
+        r = ramet_workspace_mount_flush(service->workspace_mount, err);
+    if (r == 0)
+        r = ramet_wview_open(workspace, &before, err);
+    if (r == 0)
+        r = ramet_workspace_merge(workspace, other, &chosen, ret, err);
+    if (r == 0 && ret->applied && (r = tell_changes(service, before, workspace, err)) < 0)
+        ramet_wmerge_result_free(ret);
+    return r;
 }

@@ -74,4 +74,14 @@ struct ramet_wdiff;
 int ramet_service_workspace_diff(struct ramet_service *service, const char *ref, const char *against,
                                  struct ramet_wdiff **ret /* ramet_wdiff_free */, struct ramet_error *err);
 
+/*
+ * Does what `theirs` ("NAME", or "NAME@STATE") changed since the common ancestor to the workspace, or nothing:
+ * workspace/merge.h. options->base is taken from `base`, a tree named likewise, or NULL.
+ */
+struct ramet_wmerge_options;
+struct ramet_wmerge_result;
+int ramet_service_workspace_merge(struct ramet_service *service, const char *ref, const char *theirs, const char *base,
+                                  const struct ramet_wmerge_options *options, struct ramet_wmerge_result *ret,
+                                  struct ramet_error *err);
+
 #endif

@@ -16,8 +16,8 @@ static const char *const where = "/v1/workspaces/";
 
 struct options {
     uint64_t uid, gid, bytes, inodes;
-    const char *state;
-    bool stat, patch, forget;
+    const char *state, *base, *take;
+    bool stat, patch, forget, dry_run;
 };
 
 static const struct cli_column columns[] = {
@@ -207,6 +207,31 @@ static int diff(struct cli *cli, const struct options *o, int argc, char **argv)
     return 0;
 }
 
+/* Unresolved conflicts are listed and are the exit code of a conflict. */
+static int merge(struct cli *cli, const struct options *o, int argc, char **argv)
+{
+    _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
+    struct ramet_json *body = ramet_json_object();
+    (void)argc;
+    ramet_json_set_string(body, "from", argv[1]);
+    cli_set_string(body, "base", o->base);
+    cli_set_string(body, "strategy", o->take);
+    if (o->dry_run)
+        ramet_json_set_bool(body, "dry_run", true);
+    int rc = cli_call(cli, "POST", CLI_PATH(where, argv[0], "/merge"), body, "merging", &answer);
+    if (rc < 0)
+        return rc;
+    const struct ramet_json *conflicts = ramet_json_get(answer, "conflicts");
+    for (size_t i = 0; !cli->json && i < ramet_json_count(conflicts); i++) {
+        const struct ramet_json *conflict = ramet_json_at(conflicts, i);
+        printf("%-16s %s\n", ramet_json_str(conflict, "kind", "?"), ramet_json_str(conflict, "path", "?"));
+    }
+    if (!cli->json && ramet_json_bool(answer, "applied", false))
+        printf("merged %s into %s: %s names, %s files, %s texts of both\n", argv[1], argv[0],
+               cli_value(answer, "names").s, cli_value(answer, "files").s, cli_value(answer, "merged_texts").s);
+    return ramet_json_int(answer, "unresolved", 0) ? ramet_code_exit(RAMET_CONFLICT) : 0;
+}
+
 static int remove_all(struct cli *cli, const struct options *o, int argc, char **argv)
 {
     int code = 0;
@@ -231,7 +256,7 @@ static const struct verb {
     {"create", 1, 1, create},     {"ls", 0, 0, list},         {"show", 1, 1, show},         {"fork", 2, 2, fork_it},
     {"snapshot", 1, 2, snapshot}, {"history", 1, 1, history}, {"rollback", 2, 2, rollback}, {"promote", 1, 1, promote},
     {"rename", 2, 2, rename_it},  {"attach", 1, 2, attach},   {"quota", 1, 1, quota},       {"sync", 1, 1, sync_it},
-    {"diff", 1, 2, diff},         {"rm", 1, -1, remove_all},
+    {"diff", 1, 2, diff},         {"merge", 2, 2, merge},     {"rm", 1, -1, remove_all},
 };
 
 int cmd_workspace(struct cli *cli, int argc, char **argv)
@@ -243,14 +268,18 @@ int cmd_workspace(struct cli *cli, int argc, char **argv)
         {0, "bytes", "SIZE", CLI_SIZE, &o.bytes, "create, quota: what it may hold, like 2G [no limit]"},
         {0, "inodes", "N", CLI_NUMBER, &o.inodes, "create, quota: how many files [no limit]"},
         {0, "state", "STATE", CLI_TEXT, &o.state, "fork: of a past state; history --forget: which"},
+        {0, "base", "TREE", CLI_TEXT, &o.base, "merge: the common ancestor, where it is not known"},
+        {0, "take", "SIDE", CLI_TEXT, &o.take, "merge: what conflicts become, ours or theirs [they are listed]"},
+        {0, "dry-run", NULL, CLI_FLAG, &o.dry_run, "merge: only look for conflicts"},
         {0, "stat", NULL, CLI_FLAG, &o.stat, "diff: sums only"},
         {0, "patch", NULL, CLI_FLAG, &o.patch, "diff: as git prints it"},
         {0, "forget", NULL, CLI_FLAG, &o.forget, "history: remove the state named with --state"},
         {0},
     };
     const struct cli_usage usage = {
-        .line = "workspace create|ls|show|fork|snapshot|history|rollback|promote|rename|attach|quota|sync|diff|rm "
-                "[ARGUMENT]... [OPTION]...",
+        .line =
+            "workspace create|ls|show|fork|snapshot|history|rollback|promote|rename|attach|quota|sync|diff|merge|rm "
+            "[ARGUMENT]... [OPTION]...",
         .summary = "Trees of files on the mount, which fork in O(1).",
         .options = options,
         .min = 1,

@@ -83,6 +83,44 @@ def by_cli(vm, check):
     check(vm.ramet("ws", "nonsense").returncode != 0, "an unknown command is refused")
 
 
+def merged(vm, check):
+    """The kernel has everything of the target cached when a merge changes it behind its back."""
+    path = vm.post("/v1/workspaces", {"name": "ours"})["path"]
+    for name in ("both", "theirs", "gone", "moved"):
+        put(f"{path}/{name}", "".join(f"line {i}\n" for i in range(30)))
+    os.mkdir(f"{path}/d")
+    other = vm.post("/v1/workspaces/ours/fork", {"name": "theirs"})["path"]
+    put(f"{other}/theirs", "changed\n")
+    put(f"{other}/both", text(f"{other}/both").replace("line 3\n", "line three\n"))
+    put(f"{path}/both", text(f"{path}/both").replace("line 25\n", "line XXV\n"))
+    put(f"{other}/d/new", "new\n")
+    os.unlink(f"{other}/gone")
+    os.rename(f"{other}/moved", f"{other}/d/moved")
+    held = open(f"{path}/theirs", encoding="utf-8")
+    cached = held.read(), sorted(os.listdir(path)), os.listdir(f"{path}/d"), os.path.exists(f"{path}/d/new")
+    check(cached[2] == [] and not cached[3], "before the merge nothing of theirs is here")
+    answer = vm.post("/v1/workspaces/ours/merge", {"from": "theirs"})
+    check(answer["applied"] and answer["unresolved"] == 0, "a merge without conflicts is done", str(answer))
+    held.seek(0)
+    check(held.read() == "changed\n" == text(f"{path}/theirs"), "what is open shows it, no stale page")
+    held.close()
+    check(sorted(os.listdir(path)) == ["both", "d", "theirs"] and sorted(os.listdir(f"{path}/d")) == ["moved", "new"],
+          "listings show it", str(os.listdir(path)))
+    check(not os.path.exists(f"{path}/gone") and text(f"{path}/d/new") == "new\n", "so do names")
+    check("line three" in text(f"{path}/both") and "line XXV" in text(f"{path}/both"), "a text that both edited is both")
+    put(f"{path}/theirs", "ours now\n")
+    put(f"{other}/theirs", "theirs again\n")
+    answer = vm.post("/v1/workspaces/ours/merge", {"from": "theirs"})
+    check(not answer["applied"] and [c["path"] for c in answer["conflicts"]] == ["theirs"], "a conflict is listed", str(answer))
+    check(text(f"{path}/theirs") == "ours now\n", "and nothing done")
+    done = vm.ramet("ws", "merge", "ours", "theirs")
+    check(done.returncode not in (0, 1) and "theirs" in done.stdout, "ramet ws merge says so", done.stdout + done.stderr)
+    answer = vm.post("/v1/workspaces/ours/merge", {"from": "theirs", "resolutions": {"theirs": "theirs"}})
+    check(answer["applied"] and text(f"{path}/theirs") == "theirs again\n", "until it is resolved", str(answer))
+    for name in ("ours", "theirs"):
+        vm.delete(f"/v1/workspaces/{name}")
+
+
 def with_sandbox(vm, check):
     vm.import_guest()
     vm.boot("web")
@@ -146,6 +184,7 @@ def main():
     try:
         by_api(vm, check)
         by_cli(vm, check)
+        merged(vm, check)
         with_sandbox(vm, check)
         lives_on(vm, check)
     finally:
