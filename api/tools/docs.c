@@ -54,6 +54,15 @@ static char *group_of(const char *name, size_t prefix)
 
 /* --- making and freeing --- */
 
+static size_t bytes_of(const struct ramet_json *definition)
+{
+    struct ramet_buf text = {0};
+    docs_put_json(&text, definition);
+    size_t size = text.size;
+    ramet_buf_free(&text);
+    return size;
+}
+
 static bool is_listed(const struct ramet_docs *docs, size_t from, const char *name)
 {
     for (size_t i = from; i < docs->count; i++)
@@ -98,6 +107,8 @@ static int add_items(struct ramet_docs *docs, struct ramet_error *err)
     if (r == 0)
         r = add_list(docs, RAMET_DOCS_RESOURCE, "resourceTemplates", "uriTemplate", others, err);
     size_t prefix = common_prefix(docs, tools);
+    for (size_t i = 0; i < tools; i++)
+        docs->items[i].bytes = bytes_of(docs->items[i].definition);
     for (size_t i = 0; i < tools && r == 0; i++)
         if (!(docs->items[i].group = group_of(docs->items[i].name, prefix)))
             r = no_memory(docs, err);

@@ -35,6 +35,7 @@ struct ramet_docs_item {
     char *file;                          /* the file's name without its ending */
     char *group;                         /* of a tool: the first word in which it differs from others */
     const struct ramet_json *definition; /* borrowed from the document */
+    size_t bytes;                        /* of a tool: its definition's, as a text */
 };
 
 /* Holds a reference on `doc`. Stubs call through `socket` unless RAMET_SOCKET is set. */
