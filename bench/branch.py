@@ -9,19 +9,21 @@ A section is a module with measure(options), which gives results and promises:
   children  children of a fork of a Debian guest: until they run, until they answer, memory each (branch_children.py)
   working_set  a restore from a cold store, with and without its working set (branch_working_set.py)
   rollback  a running sandbox back to a snapshot, beside a restore of it (branch_rollback.py)
-  tree      a chain of 100 forks, and 1,000 branches, beside few (branch_tree.py)"""
+  tree      a chain of 100 forks, and 1,000 branches, beside few (branch_tree.py)
+  naive     savevm, copies of the memory file, CRIU, and the limit of a rollback, beside ours (branch_naive.py)"""
 import sys
 
 import branch_children
 import branch_kvm
 import branch_live
+import branch_naive
 import branch_rollback
 import branch_tree
 import branch_working_set
 from report import arguments, finish, print_series
 
 SECTIONS = {"kvm": branch_kvm, "live": branch_live, "children": branch_children, "working_set": branch_working_set,
-            "rollback": branch_rollback, "tree": branch_tree}
+            "rollback": branch_rollback, "tree": branch_tree, "naive": branch_naive}
 
 if __name__ == "__main__":
     parser = arguments(__doc__)
