@@ -5,7 +5,8 @@
  * them wait for pages that the mount is just asked for. Pages the kernel has are passed
  * over, so that a restore beside others costs little.
  *
- * Recording needs a file the kernel has no page of, so it is put off while sandboxes run on it.
+ * Recording needs a file the kernel has no page of, so it is put off while sandboxes run on it; their pages are not
+ * taken from them.
  *
  * The file is opened and mapped, to ask which pages the kernel has, and never touched.
  */
@@ -170,6 +171,20 @@ static void drop_recording(struct ramet_warmup *warmup)
     ramet_working_set_free(&dropped);
 }
 
+/* Whether a VM maps the memory. */
+static bool in_use(struct ramet_service *service, const struct ramet_snapshot *snapshot)
+{
+    uint64_t serial, object;
+    bool used = false;
+    pthread_mutex_lock(&service->lock);
+    for (size_t at = 0; !used && ramet_u64map_next(&service->sandboxes.serials, &at, &serial, &object);) {
+        const struct ramet_sandbox *sandbox = (const struct ramet_sandbox *)(uintptr_t)object;
+        used = sandbox->base == snapshot && sandbox->state <= RAMET_SANDBOX_PAUSED;
+    }
+    pthread_mutex_unlock(&service->lock);
+    return used;
+}
+
 /* True also when another restore is recording just now: this one must not blur what that sees. */
 static bool begin_recording(struct ramet_warmup *warmup)
 {
@@ -177,7 +192,7 @@ static bool begin_recording(struct ramet_warmup *warmup)
     if (r == -RAMET_BUSY)
         return true;
     warmup->recording = r == 0;
-    if (!map_memory(warmup, true) || any_cached(warmup))
+    if (in_use(warmup->service, warmup->snapshot) || !map_memory(warmup, true) || any_cached(warmup))
         drop_recording(warmup);
     return warmup->recording;
 }

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 
 
 def machine_of(pid):
@@ -100,13 +101,13 @@ class Qemu:
         while not ran:
             ran = self.hear().get("event") == "RESUME"
 
-    def await_agent(self, timeout_s=120):
-        """Until the guest's agent answers: it has booted."""
-        self.agent.settimeout(1)
-        text = b""
-        for _ in range(timeout_s):
-            self.agent.send(b'\xff{"execute":"guest-ping"}\n')
+    def await_agent(self, timeout_s=300):
+        """Until the guest's agent answers: it has booted. Nobody reads what is sent before."""
+        self.agent.settimeout(2)
+        text, end = b"", time.monotonic() + timeout_s
+        while time.monotonic() < end:
             try:
+                self.agent.send(b'\xff{"execute":"guest-ping"}\n')
                 text += self.agent.recv(4096)
             except TimeoutError:
                 pass

@@ -72,7 +72,11 @@ def prefetches(vm, check, info):
     check(all(d.ask(vm, name)[1] == d.known_digest() for name in names), "several live on it side by side")
     fork = vm.post(f"/v1/sandboxes/{names[0]}/fork", {"count": 2, "wait_durable": True})
     check(shown(vm, fork["snapshot"]["id"])["working_set_pages"] == 0, "a fork's children record nothing")
+    d.sha256(vm.image(fork["snapshot"]["id"], "memory"))
+    held = cached_pages(vm, fork["snapshot"]["id"])
     check(restore(vm, "of-fork", fork["snapshot"]["id"])[1] == d.known_digest(), "a restore of a fork continues")
+    check(cached_pages(vm, fork["snapshot"]["id"]) >= held, "it takes no page from the page cache of others",
+          f"{held}, then {cached_pages(vm, fork['snapshot']['id'])}")
     check(shown(vm, fork["snapshot"]["id"])["working_set_pages"] == 0, "it records nothing beside others")
     for sandbox in vm.sandboxes():
         vm.delete(f"/v1/sandboxes/{sandbox['id']}")
