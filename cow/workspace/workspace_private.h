@@ -58,7 +58,7 @@ struct ramet_workspace {
     /* names lock */
     char name[RAMET_CATALOG_NAME_SIZE];
     char parent[RAMET_CATALOG_ID_SIZE], sandbox[RAMET_CATALOG_ID_SIZE];
-    uint64_t quota_bytes, quota_inodes;
+    _Atomic uint64_t quota_bytes, quota_inodes; /* read without it too */
     bool stale; /* its record in the store is not the current one: gate and lock, or gate for writing */
 };
 
