@@ -61,6 +61,7 @@ static const struct tool {
     {"workspace_diff", "diffWorkspace", "workspace", {"against"}, SHAPE_AS_IS},
     {"workspace_promote", "promoteWorkspace", "workspace", {NULL}, SHAPE_WORKSPACE},
     {"workspace_remove", "removeWorkspace", "workspace", {NULL}, SHAPE_AS_IS},
+    {"search_tools", "searchTools", NULL, {"words"}, SHAPE_AS_IS},
 };
 
 static const struct tool *find_tool(const char *name)

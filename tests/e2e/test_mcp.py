@@ -25,7 +25,7 @@ MODERN = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcont
 def write_policy(vm):
     def entry(name, **more):
         return {"name": name, "token_sha256": hashlib.sha256(TOKENS[name].encode()).hexdigest()} | more
-    own = {"operations": ["*"], "sandboxes": ["@own"], "snapshots": ["@own"]}
+    own = {"operations": ["*"], "sandboxes": ["@own"], "snapshots": ["@own"], "workspaces": ["@own"]}
     policy = {"principals": [
         entry("ops", role="admin"),
         entry("dev", role="agent", allow=[own, {"operations": ["forkSandbox"], "sandboxes": ["web"]}]),
@@ -58,8 +58,8 @@ class Mcp:
         named = {"Mcp_Name": params["name"]} if method == "tools/call" else {}
         return self.call(method, params, **({"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": method} | named | headers))
 
-    def tool(self, name, **arguments):
-        return self.call("tools/call", {"name": name, "arguments": arguments})[1]
+    def tool(self, tool, /, **arguments):
+        return self.call("tools/call", {"name": tool, "arguments": arguments})[1]
 
     def tools(self):
         return [tool["name"] for tool in self.call("tools/list")[1]["result"]["tools"]]
@@ -137,6 +137,33 @@ def limited(vm, port, check):
     vm.delete("/v1/sandboxes/secret")
 
 
+def workspaces(port, check):
+    """What an agent makes is its own, trees of files too; and a search of other servers' tools, of which there are none."""
+    dev, ops = Mcp(port, "dev"), Mcp(port, "ops")
+
+    def good(mcp, tool, /, **arguments):
+        got = mcp.tool(tool, **arguments)["result"]
+        check(not got.get("isError"), f"{tool} {arguments}", str(got))
+        return got.get("structuredContent", {})
+    made = good(dev, "workspace_create", name="tree", uid=0)["workspace"]
+    check(made["name"] == "tree" and made["path"], "an agent makes a workspace")
+    good(dev, "workspace_snapshot", workspace="tree")
+    good(dev, "workspace_fork", workspace="tree", name="copy")
+    good(dev, "workspace_diff", workspace="copy")
+    good(ops, "workspace_create", name="foreign", uid=0)
+    listed = sorted(one["name"] for one in good(dev, "workspace_list")["workspaces"])
+    check(listed == ["copy", "tree"], "it lists its own", str(listed))
+    for name, more in (("workspace_remove", {}), ("workspace_fork", {"name": "mine"}), ("workspace_diff", {})):
+        got = dev.tool(name, workspace="foreign", **more)["result"]
+        check(got.get("isError") and got["content"][0]["text"].startswith("denied"), f"{name} of another's is denied", str(got))
+    got = dev.tool("workspace_diff", workspace="copy", against="foreign")["result"]
+    check(got.get("isError") and got["content"][0]["text"].startswith("denied"), "nor may it be compared with", str(got))
+    good(dev, "workspace_promote", workspace="copy")
+    good(dev, "workspace_remove", workspace="tree")
+    check(good(ops, "search_tools", words="read a file") == {"tools": []}, "no server, no tool")
+    check(dev.tool("search_tools", words="x")["error"]["code"] == -32602, "nor the search for who has no tools")
+
+
 def sdk(vm, port, mcp_dir, check):
     script = os.path.join(HERE, "..", "mcp", "fork.mjs")
     ways = {"http": [f"http://127.0.0.1:{port}/mcp", TOKENS["dev"]], "stdio": [f"{vm.bin}/ramet"]}
@@ -204,6 +231,7 @@ def main():
         port = int(re.findall(r"listening on TCP port (\d+)", vm.log())[-1])
         eras(port, check)
         stdio(vm, check)
+        workspaces(port, check)
         vm.import_guest()
         vm.boot("web")
         limited(vm, port, check)
