@@ -26,7 +26,7 @@ def policy(**agents):
     return {"principals": [
         entry("ops", role="admin"),
         entry("claude", user="alice", allow=[{"operations": ["runSandbox"], "snapshots": ["debian"]}, own]),
-        entry("bob", allow=[own, {"operations": ["getSandbox", "listSandboxes"], "sandboxes": ["shared-*"]}]),
+        entry("bob", tools=["memory/read_*"], allow=[own, {"operations": ["getSandbox", "listSandboxes"], "sandboxes": ["shared-*"]}]),
         entry("none", **agents)]}
 
 
@@ -162,6 +162,18 @@ def told(vm, check, child):
     check(audit(vm, who="bob", action="removeSandbox")[0]["event"] == "denied", "a refusal is one")
 
 
+def tools(vm, check):
+    """A tool is called by its name: one pattern lets no other through, and the audit has both."""
+    check.fails("a tool that the pattern fits passes the gate", "not_found",
+                lambda: call(vm, "bob", "POST", "/v1/tools/memory/read_graph/call", {}))
+    for path in ("memory/delete_entities", "other/read_graph", "memory/read_%2F..%2Fdelete", "memory%2Fread_x/y"):
+        check.fails(f"{path} is refused", ("denied", "not_found"), lambda p=path: call(vm, "bob", "POST", f"/v1/tools/{p}/call", {}))
+    lines = audit(vm, who="bob", action="callTool", event="denied")
+    check({"memory/delete_entities", "other/read_graph"} <= {f"{line['server']}/{line['gen_ai.tool.name']}" for line in lines},
+          "each refusal is in the audit", str(lines))
+    check.fails("servers are for admins", "denied", lambda: call(vm, "bob", "GET", "/v1/tools"), 403)
+
+
 def restart(vm, check):
     """Who made what is known to the next daemon."""
     vm.down()
@@ -238,6 +250,7 @@ def main():
         every_route(vm, check)
         who(vm, check)
         other_user(vm, check)
+        tools(vm, check)
         vm.import_guest()
         child = objects(vm, check)
         told(vm, check, child)
