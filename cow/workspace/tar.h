@@ -5,8 +5,8 @@
  * Sockets are left out of archives, which have no form for them.
  *
  * Exporting shows one instant: a view. Importing makes one change after the other; who wants
- * all or nothing imports into a fork and promotes it. For git, run git on the mount, or
- * export and `git fast-import`'s companions on a directory (docs/operations.md).
+ * all or nothing imports into a fork and promotes it. For git, run git on the mount
+ * (docs/workspaces.md).
  */
 #ifndef RAMET_WORKSPACE_TAR_H
 #define RAMET_WORKSPACE_TAR_H
