@@ -157,7 +157,8 @@ void ramet_docs_put_readme(struct ramet_buf *out, const struct ramet_docs_seen *
             }
     }
     size_t each = tools ? bytes / tools : 0;
-    docs_putf(out, "# %zu tools of %zu server%s, as files\n", tools, count, count == 1 ? "" : "s");
+    docs_putf(out, "# %zu tool%s of %zu server%s, as files\n", tools, tools == 1 ? "" : "s", count,
+              count == 1 ? "" : "s");
     docs_put(out, "Read what you need, no more. Reading calls nothing. Costs in tokens, about:\n");
     docs_put(out, "- search/WORDS, as in `cat 'search/take a screenshot'`: the tools that fit best, 100\n");
     docs_putf(out, "- INDEX: the servers, %zu. SERVER/INDEX: its tools, 15 a tool\n", tokens(index.size));

@@ -499,6 +499,8 @@ void ramet_tools_shelf_close(struct ramet_tools_shelf *shelf)
 {
     if (!shelf)
         return;
+    if (shelf->mount)
+        ramet_audit_give_up(ramet_gate_audit(shelf->config.gate)); /* who looks may wait for a full disk */
     ramet_tools_mount_stop(shelf->mount);
     if (shelf->subscribed)
         ramet_tools_catalogue_unsubscribe(shelf->config.catalogue, changed, shelf);

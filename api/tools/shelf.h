@@ -34,7 +34,7 @@ struct ramet_tools_shelf_config {
 
 int ramet_tools_shelf_open(const struct ramet_tools_shelf_config *config, struct ramet_tools_shelf **ret,
                            struct ramet_error *err);
-/* Unmounts. NULL is a no-op. */
+/* Unmounts; the daemon stops then, so nobody waits for the audit any more. NULL is a no-op. */
 void ramet_tools_shelf_close(struct ramet_tools_shelf *shelf);
 
 /*

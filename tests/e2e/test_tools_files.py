@@ -236,7 +236,16 @@ def own_views(t):
     t.check("get-sum" not in found and "filesystem" not in found, "searches find no other", found)
     t.check("echo" in other("cat", f"{top}/search/echo").stdout, "but its own")
     found = other(f"{t.vm.bin}/ramet", "tools", "search", "sum")
-    t.check("get-sum" not in found.stdout, "nor by the API", found.stdout)
+    t.check(found.returncode == 0 and "get-sum" not in found.stdout, "nor by the API", found.stdout + found.stderr)
+    found = other(f"{t.vm.bin}/ramet", "tools", "search", "echo")
+    t.check("everything/echo" in found.stdout, "which finds its own", found.stdout + found.stderr)
+    done = other(f"{top}/everything/echo.sh", '{"message": "x"}')
+    t.check("Echo: x" in done.stdout, "it calls its tool", done.stdout + done.stderr)
+    copy = f"{t.files}/get-sum.sh"  # what it might have from elsewhere
+    shutil.copy(f"{top}/everything/get-sum.sh", copy)
+    done = other("sh", copy, '{"a": 1, "b": 2}')
+    t.check(done.returncode == 2 and "sum" not in done.stdout.replace("get-sum", ""), "and no other, with a stub of it",
+            done.stdout + done.stderr)
     lines = [json.loads(line) for name in sorted(os.listdir(f"{t.vm.store}/audit")) if name.endswith(".jsonl")
              for line in open(f"{t.vm.store}/audit/{name}", encoding="utf-8")]
     denied = {(line.get("server"), line.get("gen_ai.tool.name")) for line in lines
