@@ -227,10 +227,11 @@ static void remove_at(struct model *model, int at)
 static void step_fork(struct model *model, struct model_head *head, struct ramet_workspace *ws)
 {
     char name[64];
-    struct ramet_workspace *fork, *origin = ramet_workspace_ref(ws);
+    struct ramet_workspace *fork, *origin;
     const struct content *content = &head->now;
     if (model->count == heads_max)
         return;
+    origin = ramet_workspace_ref(ws);
     if (head->state_count && test_below(3) == 0) {
         int i = (int)test_below((uint64_t)head->state_count);
         ramet_workspace_unref(origin);
