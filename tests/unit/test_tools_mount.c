@@ -346,6 +346,23 @@ static const char *ask(unsigned uid, const char *command, const char *name)
     return ask_at(uid, command, path);
 }
 
+/* What the source was told last: `missed` or `opened`. */
+static const char *told(const char *which)
+{
+    static char text[256];
+    pthread_mutex_lock(&fixture->lock);
+    snprintf(text, sizeof text, "%s", which);
+    pthread_mutex_unlock(&fixture->lock);
+    return text;
+}
+
+static void refuse(bool yes)
+{
+    pthread_mutex_lock(&fixture->lock);
+    fixture->refuse = yes;
+    pthread_mutex_unlock(&fixture->lock);
+}
+
 static void check_fails_with(const char *answer, int error)
 {
     char want[16];
@@ -365,7 +382,7 @@ static void test_reads(void **state)
     check_fails_with(ask(0, "write", "server/secret.md"), EROFS);
     check_fails_with(ask(0, "write", "server/new"), EROFS);
     check_fails_with(ask(0, "read", "server/nothing"), ENOENT);
-    assert_string_equal(fixture->missed, "0 server nothing");
+    assert_string_equal(told(fixture->missed), "0 server nothing");
 }
 
 static void test_each_user_sees_its_own(void **state)
@@ -375,7 +392,7 @@ static void test_each_user_sees_its_own(void **state)
         assert_string_equal(ask(0, "stat", "server/secret.md"), "100444 18");
         assert_string_equal(ask(0, "read", "hidden/tool.md"), "tool.md of first");
         check_fails_with(ask(other_uid, "stat", "server/secret.md"), ENOENT);
-        assert_string_equal(fixture->missed, "65534 server secret.md");
+        assert_string_equal(told(fixture->missed), "65534 server secret.md");
         check_fails_with(ask(other_uid, "read", "server/secret.md"), ENOENT);
         check_fails_with(ask(other_uid, "stat", "hidden"), ENOENT);
         check_fails_with(ask(other_uid, "read", "hidden/tool.md"), ENOENT);
@@ -409,7 +426,7 @@ static void test_searches(void **state)
     assert_string_equal(ask(0, "read", "search/take a screenshot"), "take a screenshot of first");
     assert_string_equal(ask(0, "map", "search/take a screenshot"), "take a screenshot of first");
     assert_string_equal(ask(other_uid, "read", "search/x"), "x of first");
-    assert_string_equal(fixture->opened, "65534 x");
+    assert_string_equal(told(fixture->opened), "65534 x");
 }
 
 static void test_live_files_are_made_at_each_opening(void **state)
@@ -452,11 +469,11 @@ static void test_opening_may_be_refused(void **state)
 {
     (void)state;
     assert_string_equal(ask(other_uid, "read", "server/open.md"), "open.md of first");
-    assert_string_equal(fixture->opened, "65534 open.md");
-    fixture->refuse = true;
+    assert_string_equal(told(fixture->opened), "65534 open.md");
+    refuse(true);
     check_fails_with(ask(other_uid, "read", "server/open.md"), EACCES);
     check_fails_with(ask(0, "list", "server"), EACCES);
-    fixture->refuse = false;
+    refuse(false);
 }
 
 /* Readers of two users and a publisher at once: each reads texts of its own, whole. */
