@@ -154,7 +154,7 @@ def sqlite(place, args):
 
 def tar(place, args):
     listing = "cd %s && find . -printf '%%P %%y %%m %%U %%G %%T@ %%l %%s\\n' | grep -v ' d ' | sort"
-    sh("tar cf - -C /usr share | tar xpf -", place)
+    sh("tar --format=posix -cf - -C /usr share | tar xpf -", place)
     theirs, ours = (sh(listing % where, "/") for where in ("/usr/share", f"{place}/share"))
     if theirs != ours:
         raise RuntimeError("names or attributes differ")
