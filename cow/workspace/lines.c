@@ -272,8 +272,10 @@ static bool merge_region(struct side *ours, struct side *theirs, size_t *at, str
     size_t a = ours->next < ours->hunks.count ? ours->hunks.items[ours->next].a : SIZE_MAX;
     size_t b = theirs->next < theirs->hunks.count ? theirs->hunks.items[theirs->next].a : SIZE_MAX;
     size_t from = a < b ? a : b, to = from, ours_next = ours->next, theirs_next = theirs->next;
-    while (widen(ours, &ours_next, &to) | widen(theirs, &theirs_next, &to))
-        ;
+    for (bool wider = true; wider;) {
+        wider = widen(ours, &ours_next, &to);
+        wider = widen(theirs, &theirs_next, &to) || wider;
+    }
     bool in_ours = ours_next > ours->next, in_theirs = theirs_next > theirs->next;
     size_t o[2], t[2];
     put_lines(out, base, *at, from);
