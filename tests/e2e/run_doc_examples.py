@@ -89,6 +89,16 @@ def mismatch(expected, actual, where="answer"):
     return None
 
 
+def answers(text):
+    """The JSON values in a text, one after the other."""
+    found, decoder, text = [], json.JSONDecoder(), text.strip()
+    while text:
+        value, end = decoder.raw_decode(text)
+        found.append(value)
+        text = text[end:].lstrip()
+    return found
+
+
 class Shell:
     """One bash that sources scripts; a command that fails ends it."""
 
@@ -127,7 +137,10 @@ def check(example, expected, shell, timeout):
     problem = None if ok else "it failed"
     if ok and expected:
         try:
-            problem = mismatch(json.loads(expected.text), json.loads(out))
+            wanted, given = answers(expected.text), answers(out)
+            problem = mismatch(wanted, given)
+            if not problem and len(given) > len(wanted):
+                problem = f"{len(given)} answers, more than {len(wanted)}"
         except json.JSONDecodeError as error:
             problem = f"{expected}: no JSON: {error}"
     print(f"{'ok  ' if problem is None else 'FAIL'} {example} ({time.monotonic() - started:.1f} s)", flush=True)
