@@ -26,6 +26,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,9 +35,10 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 /* background: as many as there are, so that requests reach us in the order they were made (ramet_fuse_flush). */
-enum { threads_max = 16, rush = 6, background = 65535, settle_tries = 20000 };
+enum { threads_max = 16, rush = 6, background = 65535, settle_tries = 20000, poll_ns = 50000 };
 static const size_t in_size = RAMET_FUSE_WRITE_MAX + 4096; /* a page for headers */
 
 struct ramet_fuse_thread {
@@ -140,12 +142,35 @@ static void call_another(struct ramet_fuse *fuse)
     pthread_mutex_unlock(&fuse->lock);
 }
 
+/*
+ * A request, or EAGAIN when none comes for POLL_NS. Whoever got an answer often asks again at once, and waking a thread
+ * that sleeps in read(2) takes as long on a virtual machine whose idle CPU is given away (docs/performance.md).
+ */
+static ssize_t poll_request(struct ramet_fuse_thread *thread)
+{
+    struct timespec now, end;
+    ssize_t size = read(thread->fd = thread->quick_fd, thread->in, in_size);
+    if (size >= 0 || errno != EAGAIN)
+        return size;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_nsec += poll_ns;
+    do {
+        sched_yield();
+        size = read(thread->fd, thread->in, in_size);
+        if (size >= 0 || errno != EAGAIN)
+            return size;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((now.tv_sec - end.tv_sec) * 1000000000 + now.tv_nsec < end.tv_nsec);
+    errno = EAGAIN;
+    return size;
+}
+
 /* Size of the next request; 0 to stop reading for now; negative at the end of the connection. */
 static ssize_t receive(struct ramet_fuse_thread *thread)
 {
     for (;;) {
         atomic_fetch_add(&thread->turn, 1);
-        ssize_t size = read(thread->fd = thread->quick_fd, thread->in, in_size);
+        ssize_t size = poll_request(thread);
         if (size > 0) {
             if (++thread->queued % rush == 0)
                 call_another(thread->fuse);
