@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the two mounts share: making a directory ready, settings in /sys, failing a connection. */
+/* What all mounts share: making a directory ready, settings in /sys, failing a connection. */
 #ifndef RAMET_FUSE_MOUNTPOINT_H
 #define RAMET_FUSE_MOUNTPOINT_H
 
