@@ -362,8 +362,7 @@ int ramet_commit_opened(struct ramet_store *store, struct ramet_error *err)
     if (!batch)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to open the store");
     ramet_kv_delete(batch, RAMET_KV_META, clean_key, sizeof clean_key - 1);
-    r = ramet_kv_write(store->kv, batch, true, err);
-    return r == 0 ? ramet_commit_repair(store, err) : r;
+    return ramet_kv_write(store->kv, batch, true, err);
 }
 
 void ramet_commit_close(struct ramet_store *store)

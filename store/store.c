@@ -142,8 +142,23 @@ static int committed_size(struct ramet_store *store, uint32_t pack, uint64_t *re
     return r == -RAMET_NOT_FOUND ? 0 : r;
 }
 
-/* What is about to go may be the only journal of what the index holds: only an index that can give it again may cut. */
-static int before_cut(struct ramet_store *store, struct ramet_error *err)
+/* Whether a pack has bytes that no commit reached, among them perhaps the only journal of what the index holds. */
+static int find_uncommitted(struct ramet_store *store, const uint32_t *packs, size_t count, bool *ret,
+                            struct ramet_error *err)
+{
+    int r = 0;
+    *ret = false;
+    for (size_t i = 0; i < count && r == 0 && !*ret; i++) {
+        uint64_t reach, size = 0;
+        if ((r = committed_size(store, packs[i], &reach, err)) == 0 && reach > 0)
+            r = ramet_packs_size(store->packs, packs[i], &size, err);
+        *ret = reach == 0 || size > reach;
+    }
+    return r;
+}
+
+/* Reads all that the journal tells of: an index that cannot give it again must not have the journal cut. */
+static int check_journaled(struct ramet_store *store, struct ramet_error *err)
 {
     int r = 0;
     for (int family = 0; family < RAMET_KV_FAMILY_COUNT && r == 0; family++) {
@@ -157,44 +172,76 @@ static int before_cut(struct ramet_store *store, struct ramet_error *err)
         r = iter ? ramet_kv_iter_status(iter, err) : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to recover");
         ramet_kv_iter_free(iter);
     }
-    store->journal_stale |= r == 0;
     return r;
+}
+
+/*
+ * Writes the journal anew, past all packs, before any of it is cut: a crash in between must leave packs that an index
+ * can be rebuilt from. Only on a full disk is the cut, which makes room, the first of the two.
+ */
+static int save_journal(struct ramet_store *store, uint32_t last_pack, struct ramet_error *err)
+{
+    ramet_packs_rotate(store->packs, last_pack);
+    store->marked_pack = 0; /* marks must not take in what is about to be cut */
+    int r = ramet_commit_checkpoint(store, err);
+    if (r != -RAMET_NO_SPACE)
+        return r;
+    store->journal_stale = true;
+    return check_journaled(store, err);
+}
+
+/* Cuts the pack after what was committed of it; *ret_whole says that all of that is there. */
+static int cut_pack(struct ramet_store *store, uint32_t pack, uint64_t committed, bool *ret_whole,
+                    struct ramet_error *err)
+{
+    uint64_t size = 0;
+    int r = ramet_packs_size(store->packs, pack, &size, err);
+    if (r == 0 && size > committed)
+        r = ramet_packs_cut(store->packs, pack, committed, err);
+    if (r == 0 && size < committed)
+        ramet_warn("pack %08x has %" PRIu64 " of its %" PRIu64 " bytes; run 'ramet store fsck'", pack, size, committed);
+    *ret_whole = size >= committed;
+    return r;
+}
+
+/* Goes on with the newest pack, or, where it lost its tail, after it: the lost range must stay an error. */
+static int continue_pack(struct ramet_store *store, uint32_t pack, uint64_t committed, bool whole,
+                         struct ramet_error *err)
+{
+    if (whole && ramet_packs_check(store->packs, pack, NULL) == 0) {
+        store->marked_pack = pack;
+        return ramet_packs_continue(store->packs, pack, committed, err);
+    }
+    ramet_packs_rotate(store->packs, pack);
+    return 0;
 }
 
 int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err)
 {
     _autofree_ uint32_t *packs = NULL;
     size_t count;
-    uint64_t committed = 0, size = 0;
-    int r = ramet_packs_list(store->packs, &packs, &count, err);
+    bool uncommitted = false, whole = false;
+    uint64_t committed = 0;
     uint32_t kept = 0;
+    int r = ramet_packs_list(store->packs, &packs, &count, err);
+    if (r == 0)
+        r = find_uncommitted(store, packs, count, &uncommitted, err);
+    if (r == 0 && uncommitted)
+        r = save_journal(store, packs[count - 1], err);
     for (size_t i = 0; i < count && r == 0; i++) {
         uint64_t reach; /* of this pack: `committed` is the last kept one's */
         if ((r = committed_size(store, packs[i], &reach, err)) < 0)
             break;
         if (reach == 0) {
-            if ((r = before_cut(store, err)) == 0)
-                r = ramet_packs_remove(store->packs, packs[i], err);
+            r = ramet_packs_remove(store->packs, packs[i], err);
             continue;
         }
         kept = packs[i];
         committed = reach;
-        if ((r = ramet_packs_size(store->packs, packs[i], &size, err)) == 0 && size > committed &&
-            (r = before_cut(store, err)) == 0)
-            r = ramet_packs_cut(store->packs, packs[i], committed, err);
-        if (r == 0 && size < committed)
-            ramet_warn("pack %08x has %" PRIu64 " of its %" PRIu64 " bytes; run 'ramet store fsck'", packs[i], size,
-                       committed);
+        r = cut_pack(store, kept, committed, &whole, err);
     }
-    if (r < 0 || !kept)
-        return r;
-    /* A pack that lost its tail is never appended to: the lost range must stay an error. */
-    if (size >= committed && ramet_packs_check(store->packs, kept, NULL) == 0) {
-        store->marked_pack = kept;
-        return ramet_packs_continue(store->packs, kept, committed, err);
-    }
-    ramet_packs_rotate(store->packs, kept);
-    return 0;
+    bool saved = uncommitted && !store->journal_stale; /* then the pack it is in is the newest */
+    return r < 0 || !kept || saved ? r : continue_pack(store, kept, committed, whole, err);
 }
 
 static int load_next_frame(struct ramet_store *store, struct ramet_error *err)
@@ -265,9 +312,11 @@ static int recover(struct ramet_store *store, struct ramet_error *err)
     if (r == 0)
         r = load_next_frame(store, err);
     if (r == 0)
+        r = ramet_commit_opened(store, err);
+    if (r == 0)
         r = ramet_store_recover_packs(store, err);
     if (r == 0)
-        r = ramet_commit_opened(store, err);
+        r = ramet_commit_repair(store, err);
     store->opened = r == 0;
     return r;
 }

@@ -99,7 +99,10 @@ struct ramet_ingest {
 };
 
 /* store.c */
-/* Cuts what lies past the committed end of every pack, and continues the last. Under commit_lock or alone. */
+/*
+ * Cuts what lies past the committed end of every pack, once the journal is safe elsewhere, and continues the last.
+ * Under commit_lock or alone.
+ */
 int ramet_store_recover_packs(struct ramet_store *store, struct ramet_error *err);
 
 /* Opens the parts with a fresh index at `index`, removing what is there, and repairs nothing: for rebuilding. */
@@ -149,7 +152,7 @@ void ramet_commit_pack(struct ramet_kv_batch *batch, uint32_t pack, uint64_t siz
 int ramet_commit_checkpoint(struct ramet_store *store, struct ramet_error *err);
 /* Does so when the packs may lack journal records. Likewise. */
 int ramet_commit_repair(struct ramet_store *store, struct ramet_error *err);
-/* Ends opening: after anything but a clean close the journal is written anew. */
+/* Begins a life of the store: forgets that it was closed. After anything but a clean close the journal is stale. */
 int ramet_commit_opened(struct ramet_store *store, struct ramet_error *err);
 /* Commits what was journaled since the last commit and notes that the store was closed. */
 void ramet_commit_close(struct ramet_store *store);

@@ -20,7 +20,8 @@ static int pick_branch(struct scenario *s, struct ramet_branch **ret, struct mod
     return ramet_catalog_branch_find(s->catalog, (*ret_model)->name, ret, err);
 }
 
-int step_branch_new(struct scenario *s, struct ramet_error *err)
+/* `parent`: the id of the branch that it is a child of, or "". */
+static int branch_new(struct scenario *s, const char *parent, struct ramet_error *err)
 {
     _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *base = NULL;
     _cleanup_(ramet_branch_cleanup) struct ramet_branch *branch = NULL;
@@ -32,14 +33,26 @@ int step_branch_new(struct scenario *s, struct ramet_error *err)
     *model = (struct model_branch){.disk = *model_image(base_model, "disk0")};
     snprintf(model->name, sizeof model->name, "branch%u", s->names++);
     memcpy(model->base, base->id, sizeof model->base);
-    if (s->now.branch_count > 0 && below(s, 3) > 0)
-        memcpy(model->parent, s->now.branches[below(s, s->now.branch_count)].id, sizeof model->parent);
+    memcpy(model->parent, parent, sizeof model->parent);
     struct ramet_branch_request request = {
         .name = model->name, .parent = model->parent, .memory_bytes = page_size, .cpus = 1};
     r = ramet_catalog_branch_new(s->catalog, &request, base, &branch, err);
     if (r == 0)
         memcpy(model->id, branch->id, sizeof model->id);
     return r;
+}
+
+int step_branch_new(struct scenario *s, struct ramet_error *err)
+{
+    static const char none[RAMET_CATALOG_ID_SIZE];
+    return branch_new(s, none, err);
+}
+
+int step_branch_child(struct scenario *s, struct ramet_error *err)
+{
+    if (s->now.branch_count == 0)
+        return scenario_skip;
+    return branch_new(s, s->now.branches[below(s, s->now.branch_count)].id, err);
 }
 
 /* Writes one to four whole pages. */

@@ -60,6 +60,7 @@ int step_untag(struct scenario *s, struct ramet_error *err);
 /* After reopening: what was written and not flushed may be lost; takes those pages into the model as they are now. */
 int scenario_look(struct scenario *s, struct ramet_error *err);
 int step_branch_new(struct scenario *s, struct ramet_error *err);
+int step_branch_child(struct scenario *s, struct ramet_error *err);
 int step_branch_write(struct scenario *s, struct ramet_error *err);
 int step_branch_flush(struct scenario *s, struct ramet_error *err);
 int step_branch_snapshot(struct scenario *s, struct ramet_error *err);

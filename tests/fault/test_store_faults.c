@@ -250,7 +250,7 @@ static bool prepare(struct run *run)
 {
     static const char *const steps[] = {
         "import layers", "import files",  "fork snapshot", "fork snapshot",   "remove snapshot", "fork twice",
-        "tag",           "branch new",    "branch write",  "branch flush",    "branch write",    "branch new",
+        "tag",           "branch new",    "branch write",  "branch flush",    "branch write",    "branch child",
         "branch write",  "import layers", "fork snapshot", "branch snapshot", "remove snapshot", "remove snapshot",
         "branch write",  "tag",
     };
