@@ -200,9 +200,27 @@ static int decide_kept(struct ramet_wmerge_plan *plan, struct ramet_wobject *obj
     return r;
 }
 
+/* One that came over with an earlier merge: the base cannot tell which side changed it since. */
+static int decide_shared(struct ramet_wmerge_plan *plan, struct ramet_wobject *object, struct ramet_error *err)
+{
+    enum ramet_wtake take = RAMET_WTAKE_OURS;
+    unsigned differ = 0;
+    int r = ramet_wview_differences(plan->view[RAMET_WOURS], object->in[RAMET_WOURS], plan->view[RAMET_WTHEIRS],
+                                    object->in[RAMET_WTHEIRS], UINT32_MAX, &differ, err);
+    if (r == 0 && differ)
+        r = ramet_wmerge_conflict_of(plan, RAMET_WCONFLICT_BOTH_MODIFIED, object, &take, err);
+    if (take == RAMET_WTAKE_THEIRS)
+        object->take = differ;
+    return r;
+}
+
 static int decide_object(struct ramet_wmerge_plan *plan, struct ramet_wobject *object, struct ramet_error *err)
 {
-    if (!object->in[RAMET_WBASE] || (!object->in[RAMET_WOURS] && !object->in[RAMET_WTHEIRS]))
+    if (!object->in[RAMET_WBASE])
+        return object->in[RAMET_WOURS] && object->in[RAMET_WOURS] == object->in[RAMET_WTHEIRS]
+                   ? decide_shared(plan, object, err)
+                   : 0;
+    if (!object->in[RAMET_WOURS] && !object->in[RAMET_WTHEIRS])
         return 0;
     if (!object->in[RAMET_WOURS] || !object->in[RAMET_WTHEIRS])
         return decide_removed(plan, object, err);

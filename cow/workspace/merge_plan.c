@@ -83,6 +83,30 @@ static int alias_directory(struct ramet_wmerge_plan *plan, const struct ramet_wc
     return r < 0 ? r : ramet_u64map_put(&plan->alias[RAMET_WTHEIRS], name->after, entry.ino) ? 0 : no_memory(err);
 }
 
+/*
+ * A file that the other side has too, having got it with an earlier merge, is what it replaced there as well, or in
+ * neither: else one inode would be two objects.
+ */
+static int drop_split_aliases(struct ramet_wmerge_plan *plan, struct ramet_error *err)
+{
+    for (int side = RAMET_WOURS; side <= RAMET_WTHEIRS; side++) {
+        int other = side == RAMET_WOURS ? RAMET_WTHEIRS : RAMET_WOURS;
+        uint64_t fresh, number, there;
+        size_t at = 0;
+        while (ramet_u64map_next(&plan->alias[side], &at, &fresh, &number)) {
+            struct ramet_winode inode;
+            if (ramet_u64map_get(&plan->alias[other], fresh, &there) && there == number)
+                continue;
+            int r = look(plan->view[other], fresh, &inode, err);
+            if (r < 0)
+                return r;
+            if (inode.nlink > 0 && !ramet_u64map_put(&plan->alias[side], fresh, fresh))
+                return no_memory(err);
+        }
+    }
+    return 0;
+}
+
 static int find_aliases(struct ramet_wmerge_plan *plan, struct ramet_error *err)
 {
     const struct ramet_wcompared *sides[] = {NULL, &plan->ours, &plan->theirs};
@@ -91,6 +115,8 @@ static int find_aliases(struct ramet_wmerge_plan *plan, struct ramet_error *err)
     for (int side = RAMET_WOURS; side <= RAMET_WTHEIRS; side++)
         for (size_t i = 0; i < sides[side]->name_count && r == 0; i++)
             r = alias_replaced(plan, side, &sides[side]->names[i], err);
+    if (r == 0)
+        r = drop_split_aliases(plan, err);
     while (found && r == 0) {
         found = false;
         for (size_t i = 0; i < plan->theirs.name_count && r == 0; i++)

@@ -18,6 +18,7 @@ static void run(uint64_t seed, uint64_t ops, const char *dir)
 {
     struct mworld world;
     fail_seed = seed;
+    fail_drawn = 0;
     mworld_init(&world, seed, dir);
     mworld_open(&world, true);
     for (uint64_t op = 0; op < ops; op++) {

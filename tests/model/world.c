@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/xattr.h>
 
 #ifndef RENAME_NOREPLACE
@@ -22,6 +24,7 @@ enum { names = 12, most_size = 150000 };
 
 struct ramet_error err;
 uint64_t fail_seed, fail_op;
+_Atomic uint64_t fail_drawn;
 
 void fail(const char *fmt, ...)
 {
@@ -42,6 +45,20 @@ uint64_t mrandom(struct mworld *world)
     z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
     return z ^ z >> 31;
+}
+
+/*
+ * In place of libc's, so that the keys of hashes, and with them the order in which names are found, are those of the
+ * seed too: what a merge left is taken into the model in that order.
+ */
+ssize_t getrandom(void *buf, size_t size, unsigned flags)
+{
+    (void)flags;
+    for (size_t i = 0; i < size; i++) {
+        struct mworld from = {.random = fail_seed + (atomic_fetch_add(&fail_drawn, 1) << 32)};
+        ((uint8_t *)buf)[i] = (uint8_t)mrandom(&from);
+    }
+    return (ssize_t)size;
 }
 
 uint64_t mbelow(struct mworld *world, uint64_t limit) { return mrandom(world) % limit; }

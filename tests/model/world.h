@@ -42,6 +42,7 @@ struct mworld {
 
 _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 extern uint64_t fail_seed, fail_op; /* what fail() names */
+extern _Atomic uint64_t fail_drawn; /* random bytes that the store was given */
 /* A call that must succeed. */
 #define must(call)                                                                                                     \
     do {                                                                                                               \

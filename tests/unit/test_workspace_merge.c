@@ -431,6 +431,47 @@ static void ancestors_are_found(void **state)
         ramet_workspace_unref(all[i]);
 }
 
+/* What came over once and was changed since: the base knows nothing of it, so it is asked about, never passed over. */
+static void changes_after_a_merge_conflict(void **state)
+{
+    struct sides s = split(state);
+    struct ramet_wstat attr = {.mode = 0700};
+    uint64_t new = put_text(s.theirs, s.d, "new", "first"), dir = make_dir(s.theirs, s.d, "e");
+    merge(&s, RAMET_WTAKE_NONE, "");
+    set_text(s.theirs, new, "second");
+    check_ok(ramet_wfile_set(s.theirs, dir, &attr, RAMET_WSET_MODE, &out, &err));
+    merge(&s, RAMET_WTAKE_NONE, "both-modified d/new\nboth-modified d/e\n");
+    merge(&s, RAMET_WTAKE_OURS, "both-modified d/new\nboth-modified d/e\n");
+    expect_text(s.ours, s.d, "new", "first");
+    merge(&s, RAMET_WTAKE_THEIRS, "both-modified d/new\nboth-modified d/e\n");
+    expect_same(s.ours, s.theirs);
+    merge(&s, RAMET_WTAKE_NONE, "");
+    end(&s);
+}
+
+/* A replacement that came over with a merge, and has another name since on one side only, is one file, not two. */
+static void a_replacement_that_came_over_is_one_file(void **state)
+{
+    for (int linked_by_theirs = 0; linked_by_theirs < 2; linked_by_theirs++) {
+        struct sides s = split(state);
+        check_ok(ramet_wfile_unlink(s.ours, s.d, "f", NULL, &err));
+        check_ok(ramet_wfile_unlink(s.theirs, s.d, "f", NULL, &err));
+        uint64_t new = put_text(s.theirs, s.d, "f", "new");
+        merge(&s, RAMET_WTAKE_THEIRS, "modify-delete d/f\n");
+        assert_int_equal(find(s.ours, s.d, "f"), new);
+        check_ok(ramet_wfile_link(linked_by_theirs ? s.theirs : s.ours, new, RAMET_ROOT, "hard", &out, &err));
+        merge(&s, RAMET_WTAKE_NONE, "");
+        check_ok(ramet_wfile_stat(s.ours, new, &out, &err));
+        assert_int_equal(out.nlink, 2);
+        expect_text(s.ours, RAMET_ROOT, "hard", "new");
+        check_ok(ramet_wfile_unlink(s.ours, RAMET_ROOT, "hard", NULL, &err));
+        check_ok(ramet_wfile_unlink(s.ours, s.d, "f", NULL, &err));
+        check_ok(ramet_wfile_rmdir(s.ours, RAMET_ROOT, "d", NULL, &err));
+        check_ok(ramet_workspace_remove(s.theirs, &err));
+        ramet_workspace_unref(s.theirs);
+    }
+}
+
 static void quota_holds_for_merges(void **state)
 {
     struct sides s = split(state);
@@ -464,6 +505,8 @@ int main(void)
         case_of(directories_into_one_another),
         case_of(moved_directories_take_changes),
         case_of(ancestors_are_found),
+        case_of(changes_after_a_merge_conflict),
+        case_of(a_replacement_that_came_over_is_one_file),
         case_of(quota_holds_for_merges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
