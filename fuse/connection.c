@@ -38,7 +38,7 @@
 #include <time.h>
 
 /* background: as many as there are, so that requests reach us in the order they were made (ramet_fuse_flush). */
-enum { threads_max = 16, rush = 6, background = 65535, settle_tries = 20000, poll_ns = 50000 };
+enum { threads_max = 16, rush = 6, background = 65535, settle_tries = 20000, settle_yields = 100, poll_ns = 50000 };
 static const size_t in_size = RAMET_FUSE_WRITE_MAX + 4096; /* a page for headers */
 
 struct ramet_fuse_thread {
@@ -155,6 +155,7 @@ static ssize_t poll_request(struct ramet_fuse_thread *thread)
     clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_nsec += poll_ns;
     do {
+        atomic_fetch_add(&thread->turn, 2); /* nothing in its hands just now: who flushes need not wait for more */
         sched_yield();
         size = read(thread->fd, thread->in, in_size);
         if (size >= 0 || errno != EAGAIN)
@@ -443,11 +444,15 @@ static int send_one(const struct ramet_fuse *fuse)
     return statfs(fuse->dir, &st);
 }
 
-/* Waits until the thread is no longer in this turn. */
+/* Waits until the thread is no longer in this turn: most take microseconds. */
 static void await_turn(struct ramet_fuse_thread *thread, uint64_t turn)
 {
-    for (unsigned i = 0; i < settle_tries && atomic_load(&thread->turn) == turn; i++)
-        usleep(50);
+    for (unsigned i = 0; i < settle_tries && atomic_load(&thread->turn) == turn; i++) {
+        if (i < settle_yields)
+            sched_yield();
+        else
+            usleep(50);
+    }
 }
 
 /* Waits until the thread has none of the requests that were made before this call. */
