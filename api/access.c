@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The list. Import and export are not in it: they name files of the host, which the
- * daemon opens with its own rights.
+ * The list. Import and export of images are not in it: they name files of the host, which
+ * the daemon opens with its own rights.
  */
 #include "access.h"
 
@@ -32,6 +32,10 @@
 #define WORKSPACE_PARENT                                                                                               \
     {                                                                                                                  \
         .where = RAMET_REF_PARAM, .kind = RAMET_OBJECT_WORKSPACE, .its_parent = true                                   \
+    }
+#define TREE(in, of)                                                                                                   \
+    {                                                                                                                  \
+        .where = in, .name = of, .kind = RAMET_OBJECT_WORKSPACE, .is_tree = true                                       \
     }
 #define SANDBOX_IN_BODY                                                                                                \
     {                                                                                                                  \
@@ -78,8 +82,11 @@ static const struct ramet_access accesses[] = {
     {.operation = "promoteWorkspace", .refs = {WORKSPACE, WORKSPACE_PARENT}},
     {.operation = "renameWorkspace", .refs = {WORKSPACE}},
     {.operation = "attachWorkspace", .refs = {WORKSPACE, SANDBOX_IN_BODY}},
-    {.operation = "diffWorkspace",
-     .refs = {WORKSPACE, {.where = RAMET_REF_QUERY, .name = "against", .kind = RAMET_OBJECT_WORKSPACE}}},
+    {.operation = "diffWorkspace", .refs = {WORKSPACE, TREE(RAMET_REF_QUERY, "against")}},
+    {.operation = "mergeWorkspace", .refs = {WORKSPACE, TREE(RAMET_REF_BODY, "from"), TREE(RAMET_REF_BODY, "base")}},
+    {.operation = "importWorkspace"},
+    {.operation = "importIntoWorkspace", .refs = {WORKSPACE}},
+    {.operation = "exportWorkspace", .refs = {WORKSPACE}},
     {.operation = "syncWorkspace", .refs = {WORKSPACE}},
 };
 

@@ -23,6 +23,7 @@ struct ramet_access_ref {
     bool may_be_new;      /* a name that is given: when it is taken, then only by what the caller may do this to */
     bool its_parent;      /* what that one was forked from, which the operation changes too */
     bool is_name;         /* the operation is about the name, not about what it names now */
+    bool is_tree;         /* "NAME", "NAME@STATE", or "@STATE" of the path's own */
     const char *fallback; /* what is meant when the body has none; NULL: nothing */
 };
 

@@ -282,6 +282,13 @@ static size_t pass_header(char *data, size_t one, size_t size, void *to)
     return size;
 }
 
+static size_t pass_body(char *buf, size_t one, size_t max, void *from)
+{
+    const struct ramet_client_exchange *exchange = from;
+    long size = exchange->read(exchange->context, buf, one * max);
+    return size < 0 ? CURL_READFUNC_ABORT : (size_t)size;
+}
+
 static CURLcode perform_exchange(CURL *handle, const struct ramet_client_exchange *exchange, struct curl_slist *headers)
 {
     curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, pass_data);
@@ -292,6 +299,13 @@ static CURLcode perform_exchange(CURL *handle, const struct ramet_client_exchang
     if (exchange->body) {
         curl_easy_setopt(handle, CURLOPT_POSTFIELDS, exchange->body);
         curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(exchange->body));
+    }
+    if (exchange->read) { /* its length is not known: in chunks */
+        curl_easy_setopt(handle, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(handle, CURLOPT_CUSTOMREQUEST, exchange->method);
+        curl_easy_setopt(handle, CURLOPT_READFUNCTION, pass_body);
+        curl_easy_setopt(handle, CURLOPT_READDATA, (void *)exchange);
+        curl_easy_setopt(handle, CURLOPT_UPLOAD_BUFFERSIZE, 256L << 10);
     }
     return curl_easy_perform(handle);
 }

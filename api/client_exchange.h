@@ -8,6 +8,7 @@
 struct ramet_client_exchange {
     const char *method, *path, *body; /* body NULL: none */
     const char *const *headers;       /* "Name: value", NULL-terminated; or NULL. The token's are added. */
+    long (*read)(void *context, char *buf, size_t max); /* instead of a body, unless NULL: as of ramet_client_send */
     void *context;
     void (*header)(void *context, const char *line);             /* of the answer; NULL: none wanted */
     bool (*data)(void *context, const char *bytes, size_t size); /* of its body; false ends the exchange */

@@ -100,7 +100,7 @@ static int judge_ref(const struct ramet_judging *judging, const char *operation,
 {
     const char *text = ref_text(ref, call);
     char workspace[RAMET_NAME_SIZE];
-    if (text && ref->kind == RAMET_OBJECT_WORKSPACE && ref->where == RAMET_REF_QUERY) { /* "NAME@STATE", "@STATE" */
+    if (text && ref->is_tree) {
         snprintf(workspace, sizeof workspace, "%.*s", (int)strcspn(text, "@"), text);
         text = *workspace ? workspace : NULL;
     }
@@ -118,7 +118,7 @@ static int judge_ref(const struct ramet_judging *judging, const char *operation,
         verdict->allowed = false;
         return deny(call, operation, verdict, kind_names[ref->kind], text, err);
     }
-    if (ref->where == RAMET_REF_PARAM && !ref->is_name && ref->kind != RAMET_OBJECT_WORKSPACE)
+    if (ref->where == RAMET_REF_PARAM && !ref->is_name && !ref->its_parent)
         snprintf(ticket->param, sizeof ticket->param, "%s", f->names.id);
     return 0;
 }
@@ -210,6 +210,25 @@ static int own(const struct ramet_judging *judging, const char *owner, const str
     return *known ? 0 : ramet_owners_set(judging->owners, id, owner, err); /* one that was there stays whose it was */
 }
 
+/* The workspaces of a sandbox that was made with it. */
+static int own_attached(const struct ramet_judging *judging, const char *owner, const struct ramet_json *sandbox,
+                        struct ramet_error *err)
+{
+    _autofree_ struct ramet_workspace_view *all = NULL;
+    const char *id = ramet_json_str(sandbox, "id", NULL);
+    size_t count = 0;
+    int rc = id ? ramet_service_workspaces(judging->service, &all, &count, err) : 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        char known[RAMET_PRINCIPAL_TEXT];
+        if (strcmp(all[i].sandbox, id) != 0)
+            continue;
+        ramet_owners_get(judging->owners, all[i].id, known);
+        if (!*known)
+            rc = ramet_owners_set(judging->owners, all[i].id, owner, err);
+    }
+    return rc;
+}
+
 /* The shapes in which answers show what they made: {"sandbox"}, {"snapshot"}, {"children": [...]}, {"sandboxes"}. */
 static int own_all(const struct ramet_judging *judging, const char *owner, const struct ramet_json *answer,
                    struct ramet_error *err)
@@ -221,8 +240,12 @@ static int own_all(const struct ramet_judging *judging, const char *owner, const
         rc = own(judging, owner, ramet_json_get(answer, "snapshot"), err);
     for (size_t i = 0; i < 2; i++) {
         const struct ramet_json *list = ramet_json_get(answer, lists[i]);
-        for (size_t j = 0; rc == 0 && j < ramet_json_count(list); j++)
-            rc = own(judging, owner, ramet_json_get(ramet_json_at(list, j), "sandbox"), err);
+        for (size_t j = 0; rc == 0 && j < ramet_json_count(list); j++) {
+            const struct ramet_json *sandbox = ramet_json_get(ramet_json_at(list, j), "sandbox");
+            rc = own(judging, owner, sandbox, err);
+            if (rc == 0)
+                rc = own_attached(judging, owner, sandbox, err);
+        }
     }
     return rc;
 }
@@ -231,10 +254,11 @@ int ramet_judge_answer(const struct ramet_judging *judging, const char *operatio
                        struct ramet_json *answer, struct ramet_error *err)
 {
     static const char *const makers[] = {"runSandbox", "forkSandbox", "snapshotSandbox", "restoreSnapshot"};
-    static const char *const workspace_makers[] = {"createWorkspace", "forkWorkspace"};
+    static const char *const workspace_makers[] = {"createWorkspace", "forkWorkspace", "importWorkspace"};
     const struct ramet_access *access = ramet_access_find(operation);
     char owner[RAMET_PRINCIPAL_TEXT];
-    if (strcmp(operation, "removeSandbox") == 0 || strcmp(operation, "removeSnapshot") == 0)
+    if (strcmp(operation, "removeSandbox") == 0 || strcmp(operation, "removeSnapshot") == 0 ||
+        strcmp(operation, "removeWorkspace") == 0)
         ramet_owners_forget(judging->owners, call->param); /* where that is its id; else it goes at the next start */
     if (!access || ramet_policy_is_admin(judging->policy, call->principal))
         return 0;

@@ -2,7 +2,8 @@
 /*
  * The libmicrohttpd wrapper. A request is an `exchange`: begun when its headers have
  * arrived, fed its body, handled, and ended when its answer has left or its client
- * has gone. From its handling to its end it counts as running.
+ * has gone. From its handling to its end it counts as running; one whose body is streamed
+ * from its beginning, and it is cut off when the server stops.
  *
  * Locking: `lock` guards `running` and `stopping`.
  * It is never held while a handler runs. libmicrohttpd's own stop cuts connections
@@ -14,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "http_socket.h"
+#include "http_upload.h"
 #include "json.h"
 #include "wire.h"
 
@@ -50,7 +52,8 @@ struct exchange {
     size_t capacity;
     uint64_t arrived; /* bytes of the body so far, kept or not */
     bool too_many_params;
-    bool counted; /* in http->running */
+    struct ramet_http_upload *upload; /* of a body that is streamed */
+    bool counted;                     /* in http->running */
 };
 
 void ramet_http_answer_error(struct ramet_http_response *response, int status, const struct ramet_error *error)
@@ -76,7 +79,9 @@ static ssize_t read_stream(void *cls, uint64_t position, char *buf, size_t max)
     struct streaming *s = cls;
     (void)position;
     long size = s->read(s->context, buf, max);
-    return size < 0 ? MHD_CONTENT_READER_END_OF_STREAM : size;
+    if (size >= 0)
+        return size;
+    return size == RAMET_HTTP_STREAM_END ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
 static void close_stream(void *cls)
@@ -148,6 +153,14 @@ static int enter(struct exchange *x, struct ramet_error *err)
     x->http->running += x->counted;
     pthread_mutex_unlock(&x->http->lock);
     return x->counted ? 0 : ramet_error_set(err, RAMET_UNAVAILABLE, "the daemon is stopping");
+}
+
+static bool stopping(struct ramet_http *http)
+{
+    pthread_mutex_lock(&http->lock);
+    bool is = http->stopping;
+    pthread_mutex_unlock(&http->lock);
+    return is;
 }
 
 static void leave(struct ramet_http *http)
@@ -292,6 +305,23 @@ static uint64_t announced(struct MHD_Connection *connection)
     return length ? strtoull(length, NULL, 10) : 0;
 }
 
+/* Counts the exchange in, unless it is wrong already or the server is stopping. */
+static int begin_handling(struct exchange *x, struct ramet_error *err)
+{
+    if (x->too_many_params)
+        return ramet_error_set(err, RAMET_INVALID, "more than %d query parameters", RAMET_HTTP_QUERY_MAX);
+    return enter(x, err);
+}
+
+static enum MHD_Result begin_upload(struct exchange *x, struct MHD_Connection *connection)
+{
+    struct ramet_error error = {0};
+    int rc = begin_handling(x, &error);
+    if (rc == 0)
+        rc = ramet_http_upload_start(x->http->handler, x->http->context, &x->request, &x->upload, &error);
+    return rc < 0 ? refuse(connection, &error) : MHD_YES;
+}
+
 static enum MHD_Result begin(struct ramet_http *http, struct MHD_Connection *connection, const char *method,
                              const char *path, void **req_cls)
 {
@@ -310,6 +340,8 @@ static enum MHD_Result begin(struct ramet_http *http, struct MHD_Connection *con
         ramet_http_answer_error(&response, response.status, &error);
         return send_response(connection, &response);
     }
+    if (x->request.streams_body)
+        return begin_upload(x, connection);
     return announced(connection) > DISCARD_MAX ? refuse_body(connection) : MHD_YES;
 }
 
@@ -317,6 +349,10 @@ static enum MHD_Result begin(struct ramet_http *http, struct MHD_Connection *con
 static enum MHD_Result take_body(struct exchange *x, const char *data, size_t size)
 {
     x->arrived += size;
+    if (x->upload) {
+        ramet_http_upload_put(x->upload, data, size);
+        return stopping(x->http) ? MHD_NO : MHD_YES;
+    }
     if (x->arrived > RAMET_HTTP_BODY_MAX)
         return x->arrived > DISCARD_MAX ? MHD_NO : MHD_YES;
     if (x->request.body_size + size >= x->capacity) {
@@ -338,17 +374,16 @@ static enum MHD_Result handle(struct exchange *x, struct MHD_Connection *connect
 {
     struct ramet_http_response response = {0};
     struct ramet_error error = {0};
-    if (x->arrived > RAMET_HTTP_BODY_MAX)
+    if (!x->upload && x->arrived > RAMET_HTTP_BODY_MAX)
         return refuse_body(connection);
-    if (x->too_many_params) {
-        ramet_error_set(&error, RAMET_INVALID, "more than %d query parameters", RAMET_HTTP_QUERY_MAX);
-        return refuse(connection, &error);
-    }
-    if (enter(x, &error) < 0)
+    if (!x->upload && begin_handling(x, &error) < 0)
         return refuse(connection, &error);
     /* Our own work is not the client's silence. */
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
-    x->http->handler(x->http->context, &x->request, &response);
+    if (x->upload)
+        ramet_http_upload_end(x->upload, &response);
+    else
+        x->http->handler(x->http->context, &x->request, &response);
     ramet_debug("http: %s %s by %s, user %" PRId64 ", process %d: %d", x->request.method, x->request.path,
                 x->request.principal.name, x->request.caller.uid, (int)x->request.caller.pid, response.status);
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, SILENCE_MAX_S);
@@ -376,6 +411,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **re
     (void)cls, (void)connection, (void)code;
     if (!x)
         return;
+    ramet_http_upload_free(x->upload);
     if (x->counted)
         leave(x->http);
     free(x->body);

@@ -6,7 +6,7 @@
  * Each connection has its own thread, so a request that takes minutes (exec, fork,
  * import) never delays another. Who is served is asked before a body is read; unless
  * somebody else is asked, that is root and the daemon's own user.
- * Limits: a body of RAMET_HTTP_BODY_MAX bytes, request line and headers of 32 KiB
+ * Limits: a body of RAMET_HTTP_BODY_MAX bytes, unless it is streamed, request line and headers of 32 KiB
  * together, RAMET_HTTP_QUERY_MAX query parameters, RAMET_HTTP_CONNECTIONS_MAX
  * connections, two minutes of silence from a client between or within requests
  * (never counted while a handler works).
@@ -42,12 +42,23 @@ struct ramet_http_request {
     struct ramet_caller caller;       /* uid and pid from SO_PEERCRED */
     struct ramet_principal principal; /* who that is, once admitted */
     void *connection;                 /* for ramet_http_header; NULL where no connection is behind the request */
+    /* Set by who admits, for a body of any size that the handler reads as it comes (http_upload.h); `body` is "" then.
+     */
+    bool streams_body;
+    int body_fd; /* with it: where the body is read, to its end */
+    struct ramet_http_upload *upload;
 };
+
+/* Whether the client sent all of a streamed body; asked when body_fd has ended. */
+bool ramet_http_body_whole(const struct ramet_http_request *request);
 
 /* The value of a header, whatever its case; NULL when it was not sent. */
 const char *ramet_http_header(const struct ramet_http_request *request, const char *name);
 
 #define RAMET_HTTP_HEADERS_MAX 4
+
+/* What a stream's `read` returns instead of a size: all was sent; no more comes, and the client is to see that. */
+enum { RAMET_HTTP_STREAM_END = -1, RAMET_HTTP_STREAM_FAILED = -2 };
 
 /* Zeroed before the handler fills it. */
 struct ramet_http_response {
@@ -62,8 +73,8 @@ struct ramet_http_response {
     } headers[RAMET_HTTP_HEADERS_MAX]; /* further ones */
     size_t header_count;
     /*
-     * Instead of a body: pieces as they come. `read` may wait; it returns a size, or -1
-     * at the end. `close` is called once, when all is sent or the client has gone.
+     * Instead of a body: pieces as they come. `read` may wait; it returns a size, or one
+     * of RAMET_HTTP_STREAM_. `close` is called once, when all is sent or the client has gone.
      */
     struct {
         void *context;

@@ -191,6 +191,22 @@ bool ramet_policy_is_admin(const struct ramet_policy *policy, const struct ramet
     return true;
 }
 
+bool ramet_policy_agent_uid(const struct ramet_policy *policy, const struct ramet_principal *principal, uid_t *ret)
+{
+    const struct ramet_policy_entry *first = ramet_policy_by_name(policy, principal->name);
+    for (unsigned i = 0; i <= principal->act_count; i++) {
+        const struct ramet_policy_entry *entry = i == 0 ? first : ramet_policy_by_name(policy, principal->act[i - 1]);
+        if (entry && !entry->admin && entry->has_uid) {
+            *ret = entry->uid;
+            return true;
+        }
+    }
+    if (!first || first->admin || principal->uid < 0)
+        return false;
+    *ret = (uid_t)principal->uid;
+    return true;
+}
+
 bool ramet_policy_admits_others(const struct ramet_policy *policy)
 {
     for (size_t i = 0; i < policy->count; i++)

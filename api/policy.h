@@ -87,6 +87,12 @@ bool ramet_policy_allows_tool(const struct ramet_policy *policy, const struct ra
 
 bool ramet_policy_is_admin(const struct ramet_policy *policy, const struct ramet_principal *principal);
 
+/*
+ * The user whose files a principal that is no admin makes: the uid of the first entry of its chain that is an agent's
+ * and has one, else that of its process, if the process is the agent's own. False: none is known.
+ */
+bool ramet_policy_agent_uid(const struct ramet_policy *policy, const struct ramet_principal *principal, uid_t *ret);
+
 /* ---- for principal.c and the routes ---- */
 
 struct ramet_policy_entry; /* borrowed from the policy */

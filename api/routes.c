@@ -153,10 +153,23 @@ static int answer_json(const struct ramet_route *route, const struct ramet_json 
     return 0;
 }
 
+static int answer_stream(const struct ramet_route *route, const struct ramet_call *call,
+                         struct ramet_http_response *response, struct ramet_error *err)
+{
+    int rc = route->stream(call, response, err);
+    if (rc == 0) {
+        response->status = route->status;
+        response->content_type = route->text_type;
+    }
+    return rc;
+}
+
 static int answer_text(const struct ramet_route *route, const struct ramet_call *call,
                        struct ramet_http_response *response, struct ramet_error *err)
 {
     char *text = NULL;
+    if (route->stream)
+        return answer_stream(route, call, response, err);
     int rc = route->write ? route->write(call, &text, err) : 0;
     if (rc < 0)
         return rc;
@@ -191,6 +204,10 @@ static int pass(const struct ramet_router *router, const struct ramet_route *rou
               : 0;
     if (failure < 0 || rc == 0)
         return failure;
+    if (response->stream.close) { /* begun, and not to be sent */
+        response->stream.close(response->stream.context);
+        memset(&response->stream, 0, sizeof response->stream);
+    }
     *err = refused;
     return rc;
 }
@@ -217,7 +234,7 @@ static int answer(const struct ramet_router *router, const struct ramet_http_req
         return -err->code;
     *response->allow = '\0';
     int rc = check_query(route, request, err);
-    if (rc == 0 && !route->raw)
+    if (rc == 0 && !route->raw && !route->streams_body)
         rc = read_body(route, request, response, &body, err);
     const struct ramet_origin origin = {.client = ramet_http_header(request, "User-Agent"),
                                         .trace = trace_id(ramet_http_header(request, "traceparent"), trace)};
@@ -248,8 +265,14 @@ int ramet_router_admit(void *router, struct ramet_http_request *request, struct 
                        struct ramet_error *err)
 {
     const struct ramet_router_gate *gate = ((const struct ramet_router *)router)->gate;
-    return gate ? gate->admit(gate->context, request, response, err)
-                : ramet_http_admit_owner(NULL, request, response, err);
+    struct ramet_http_response unsaid = {0};
+    struct ramet_error unheard = {0};
+    struct params params;
+    int rc = gate ? gate->admit(gate->context, request, response, err)
+                  : ramet_http_admit_owner(NULL, request, response, err);
+    const struct ramet_route *route = rc == 0 ? find(router, request, &params, &unsaid, &unheard) : NULL;
+    request->streams_body = route && route->streams_body;
+    return rc;
 }
 
 /* ---- calls from within ---- */

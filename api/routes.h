@@ -47,6 +47,10 @@ typedef int ramet_route_handler(const struct ramet_call *call, struct ramet_json
 /* The same for an answer that is not JSON: *ret is malloc'ed. */
 typedef int ramet_route_text(const struct ramet_call *call, char **ret, struct ramet_error *err);
 
+/* The same for an answer of any length: fills response->stream (http_produce.h). */
+typedef int ramet_route_stream(const struct ramet_call *call, struct ramet_http_response *response,
+                               struct ramet_error *err);
+
 struct ramet_route {
     const char *method;
     const char *path;      /* "/v1/sandboxes/{sandbox}/fork"; at most two {parameters}, whole segments */
@@ -60,6 +64,8 @@ struct ramet_route {
     const char *text_type;    /* of either */
     /* Instead of a handler: reads the request and makes the answer itself, and asks the gate for what it does. */
     int (*raw)(const struct ramet_call *call, struct ramet_http_response *response, struct ramet_error *err);
+    ramet_route_stream *stream; /* instead of a handler; its type is text_type */
+    bool streams_body;          /* the handler reads request->body_fd; there is no JSON */
 };
 
 /* What the gate keeps of a call between its beginning and its end. */

@@ -4,6 +4,7 @@
 #include "audit_read.h"
 #include "audit_verify.h"
 #include "base/cleanup.h"
+#include "confine.h"
 #include "gate.h"
 #include "json.h"
 #include "mcp/mcp.h"
@@ -42,6 +43,13 @@ int ramet_route_principal(const struct ramet_call *call, struct ramet_json **ret
     ramet_json_set_string(*ret, "door", ramet_door_name(who->door));
     ramet_json_set_string(*ret, "role", ramet_policy_is_admin(policy, who) ? "admin" : "agent");
     return 0;
+}
+
+int ramet_call_confinement(const struct ramet_call *call, struct ramet_confinement *ret, struct ramet_error *err)
+{
+    _cleanup_(ramet_policy_cleanup) struct ramet_policy *policy =
+        ramet_policy_source_get(ramet_gate_policies(gate_of(call)));
+    return ramet_confine(policy, call->principal, ret, err);
 }
 
 /* ---- /mcp ---- */

@@ -22,21 +22,26 @@ static const char *const call_query[] = {"timeout_ms", NULL};
 static const char *const audit_query[] = {"after", "limit", NULL};
 static const char *const verify_query[] = {"from", NULL};
 static const char *const state_query[] = {"state", NULL};
+static const char *const import_query[] = {"name", "uid", "gid", "quota_bytes", "quota_inodes", NULL};
+static const char *const import_into_query[] = {"into", NULL};
+static const char *const export_query[] = {"path", "state", NULL};
 static const char *const workspace_diff_query[] = {"against", "patch", NULL};
 
 /* clang-format off */
-#define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL, NULL, NULL}
-#define GET_QUERY(path, operation, handler, query) {"GET", path, operation, handler, 200, false, query, NULL, NULL, NULL, NULL}
-#define GET_TEXT(path, operation, text, type) {"GET", path, operation, NULL, 200, false, NULL, text, NULL, type, NULL}
-#define GET_MADE(path, operation, write, type) {"GET", path, operation, NULL, 200, false, NULL, NULL, write, type, NULL}
-#define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL, NULL, NULL}
-#define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL, NULL, NULL}
-#define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL, NULL, NULL}
-#define CALL(path, operation, write, query) {"POST", path, operation, NULL, 200, true, query, NULL, write, "application/json", NULL}
-#define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL, NULL, NULL}
-#define DELETE_QUERY(path, operation, handler, query) {"DELETE", path, operation, handler, 200, false, query, NULL, NULL, NULL, NULL}
-#define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL, NULL, NULL}
-#define RAW(method, path, operation, handler) {method, path, operation, NULL, 200, false, NULL, NULL, NULL, NULL, handler}
+#define GET(path, operation, handler) {"GET", path, operation, handler, 200, false, NULL, NULL, NULL, NULL, NULL, NULL, false}
+#define GET_QUERY(path, operation, handler, query) {"GET", path, operation, handler, 200, false, query, NULL, NULL, NULL, NULL, NULL, false}
+#define GET_TEXT(path, operation, text, type) {"GET", path, operation, NULL, 200, false, NULL, text, NULL, type, NULL, NULL, false}
+#define GET_MADE(path, operation, write, type) {"GET", path, operation, NULL, 200, false, NULL, NULL, write, type, NULL, NULL, false}
+#define POST(path, operation, handler) {"POST", path, operation, handler, 200, true, NULL, NULL, NULL, NULL, NULL, NULL, false}
+#define CREATE(path, operation, handler) {"POST", path, operation, handler, 201, true, NULL, NULL, NULL, NULL, NULL, NULL, false}
+#define START(path, operation, handler) {"POST", path, operation, handler, 202, true, NULL, NULL, NULL, NULL, NULL, NULL, false}
+#define CALL(path, operation, write, query) {"POST", path, operation, NULL, 200, true, query, NULL, write, "application/json", NULL, NULL, false}
+#define PUT(path, operation, handler) {"PUT", path, operation, handler, 200, true, NULL, NULL, NULL, NULL, NULL, NULL, false}
+#define DELETE_QUERY(path, operation, handler, query) {"DELETE", path, operation, handler, 200, false, query, NULL, NULL, NULL, NULL, NULL, false}
+#define DELETE(path, operation, handler) {"DELETE", path, operation, handler, 200, false, NULL, NULL, NULL, NULL, NULL, NULL, false}
+#define RAW(method, path, operation, handler) {method, path, operation, NULL, 200, false, NULL, NULL, NULL, NULL, handler, NULL, false}
+#define STREAM_IN(method, path, operation, handler, status, query) {method, path, operation, handler, status, false, query, NULL, NULL, NULL, NULL, NULL, true}
+#define STREAM_OUT(path, operation, stream, type, query) {"GET", path, operation, NULL, 200, false, query, NULL, NULL, type, NULL, stream, false}
 /* clang-format on */
 
 static const struct ramet_route routes[] = {
@@ -68,6 +73,7 @@ static const struct ramet_route routes[] = {
 
     GET("/v1/workspaces", "listWorkspaces", ramet_route_workspaces),
     CREATE("/v1/workspaces", "createWorkspace", ramet_route_workspace_create),
+    STREAM_IN("POST", "/v1/workspaces/import", "importWorkspace", ramet_route_workspace_import, 201, import_query),
     GET("/v1/workspaces/{workspace}", "getWorkspace", ramet_route_workspace),
     DELETE("/v1/workspaces/{workspace}", "removeWorkspace", ramet_route_workspace_remove),
     CREATE("/v1/workspaces/{workspace}/fork", "forkWorkspace", ramet_route_workspace_fork),
@@ -82,6 +88,10 @@ static const struct ramet_route routes[] = {
     POST("/v1/workspaces/{workspace}/quota", "setWorkspaceQuota", ramet_route_workspace_quota),
     GET_QUERY("/v1/workspaces/{workspace}/diff", "diffWorkspace", ramet_route_workspace_diff, workspace_diff_query),
     POST("/v1/workspaces/{workspace}/merge", "mergeWorkspace", ramet_route_workspace_merge),
+    STREAM_IN("PUT", "/v1/workspaces/{workspace}/tar", "importIntoWorkspace", ramet_route_workspace_import_into, 200,
+              import_into_query),
+    STREAM_OUT("/v1/workspaces/{workspace}/tar", "exportWorkspace", ramet_route_workspace_export, "application/x-tar",
+               export_query),
     POST("/v1/workspaces/{workspace}/sync", "syncWorkspace", ramet_route_workspace_sync),
 
     GET("/v1/store/stat", "getStoreStat", ramet_route_store_stat),

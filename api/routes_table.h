@@ -23,6 +23,10 @@ ramet_route_handler ramet_route_workspace_sync, ramet_route_workspace_snapshot, 
 ramet_route_handler ramet_route_workspace_state_remove, ramet_route_workspace_rollback, ramet_route_workspace_diff;
 ramet_route_handler ramet_route_workspace_merge;
 
+/* routes_workspace_tar.c */
+ramet_route_handler ramet_route_workspace_import, ramet_route_workspace_import_into;
+ramet_route_stream ramet_route_workspace_export;
+
 /* routes_tree.c */
 ramet_route_handler ramet_route_tree;
 
@@ -44,6 +48,13 @@ ramet_route_handler ramet_route_tool_servers, ramet_route_tool_server_add, ramet
 ramet_route_handler ramet_route_tool_server, ramet_route_tool_server_remove, ramet_route_tool_refresh;
 ramet_route_handler ramet_route_tool_document, ramet_route_tool_diff;
 ramet_route_text ramet_route_tool_call;
+
+/* Who the call's files belong to (confine.h). */
+struct ramet_confinement;
+int ramet_call_confinement(const struct ramet_call *call, struct ramet_confinement *ret, struct ramet_error *err);
+/* routes_workspaces.c: a workspace as JSON. */
+struct ramet_workspace_view;
+struct ramet_json *ramet_workspace_json(const struct ramet_workspace_view *workspace);
 
 /* routes_table.c: openapi.yaml as text, embedded by the assembler. */
 extern const char ramet_openapi_yaml[];

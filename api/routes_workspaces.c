@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /v1/workspaces: trees of files that fork. */
 #include "base/cleanup.h"
+#include "confine.h"
 #include "json.h"
 #include "principal.h"
 #include "routes_body.h"
@@ -12,7 +13,7 @@
 
 /* --- JSON --- */
 
-static struct ramet_json *workspace_json(const struct ramet_workspace_view *workspace)
+struct ramet_json *ramet_workspace_json(const struct ramet_workspace_view *workspace)
 {
     struct ramet_json *o = ramet_json_object();
     ramet_json_set_string(o, "id", workspace->id);
@@ -71,7 +72,7 @@ int ramet_route_workspaces(const struct ramet_call *call, struct ramet_json **re
         return rc;
     struct ramet_json *list = ramet_json_array();
     for (size_t i = 0; i < count; i++)
-        ramet_json_append(list, workspace_json(&all[i]));
+        ramet_json_append(list, ramet_workspace_json(&all[i]));
     *ret = ramet_json_object();
     ramet_json_set(*ret, "workspaces", list);
     return 0;
@@ -80,28 +81,32 @@ int ramet_route_workspaces(const struct ramet_call *call, struct ramet_json **re
 int ramet_route_workspace_create(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
 {
     static const char *const keys[] = {"name", "uid", "gid", "quota_bytes", "quota_inodes", NULL};
-    int64_t uid = call->principal->uid;
-    bool known = uid >= 0 || ramet_json_get(call->body, "uid");
-    struct ramet_workspace_create_request request = {.uid = (uint32_t)(uid < 0 ? 0 : uid)};
+    struct ramet_workspace_create_request request = {0};
     struct ramet_workspace_view workspace;
+    struct ramet_confinement who = {0};
     int rc = ramet_json_want_only(call->body, keys, err);
+    if (rc == 0)
+        rc = ramet_call_confinement(call, &who, err);
+    request.uid = who.known ? who.uid : 0;
     if (rc == 0)
         rc = ramet_json_want_string(call->body, "name", &request.name, err);
     if (rc == 0)
         rc = need(request.name, "name", err);
     if (rc == 0)
         rc = want_id(call->body, "uid", &request.uid, err);
-    request.gid = request.uid;
+    request.gid = who.known && request.uid == who.uid ? who.gid : request.uid;
     if (rc == 0)
-        rc = need(known ? "" : NULL, "uid", err);
+        rc = need(who.known || ramet_json_get(call->body, "uid") ? "" : NULL, "uid", err);
     if (rc == 0)
         rc = want_id(call->body, "gid", &request.gid, err);
+    if (rc == 0)
+        rc = ramet_confine_check(&who, request.uid, request.gid, err);
     if (rc == 0)
         rc = want_quota(call->body, &request.quota_bytes, &request.quota_inodes, err);
     if (rc == 0)
         rc = ramet_service_workspace_create(ramet_call_service(call), &request, &workspace, err);
     if (rc == 0)
-        *ret = workspace_json(&workspace);
+        *ret = ramet_workspace_json(&workspace);
     return rc;
 }
 
@@ -110,7 +115,7 @@ int ramet_route_workspace(const struct ramet_call *call, struct ramet_json **ret
     struct ramet_workspace_view workspace;
     int rc = ramet_service_workspace_get(ramet_call_service(call), call->param, &workspace, err);
     if (rc == 0)
-        *ret = workspace_json(&workspace);
+        *ret = ramet_workspace_json(&workspace);
     return rc;
 }
 
@@ -137,7 +142,7 @@ int ramet_route_workspace_fork(const struct ramet_call *call, struct ramet_json 
     if (rc == 0)
         rc = ramet_service_workspace_fork(ramet_call_service(call), call->param, state, name, &workspace, err);
     if (rc == 0)
-        *ret = workspace_json(&workspace);
+        *ret = ramet_workspace_json(&workspace);
     return rc;
 }
 
@@ -149,7 +154,7 @@ int ramet_route_workspace_rename(const struct ramet_call *call, struct ramet_jso
     if (rc == 0)
         rc = ramet_service_workspace_rename(ramet_call_service(call), call->param, name, &workspace, err);
     if (rc == 0)
-        *ret = workspace_json(&workspace);
+        *ret = ramet_workspace_json(&workspace);
     return rc;
 }
 
@@ -160,7 +165,7 @@ int ramet_route_workspace_promote(const struct ramet_call *call, struct ramet_js
     if (rc == 0)
         rc = ramet_service_workspace_promote(ramet_call_service(call), call->param, &workspace, err);
     if (rc == 0)
-        *ret = workspace_json(&workspace);
+        *ret = ramet_workspace_json(&workspace);
     return rc;
 }
 
@@ -172,7 +177,7 @@ int ramet_route_workspace_attach(const struct ramet_call *call, struct ramet_jso
     if (rc == 0)
         rc = ramet_service_workspace_attach(ramet_call_service(call), call->param, sandbox, &workspace, err);
     if (rc == 0)
-        *ret = workspace_json(&workspace);
+        *ret = ramet_workspace_json(&workspace);
     return rc;
 }
 
@@ -187,7 +192,7 @@ int ramet_route_workspace_quota(const struct ramet_call *call, struct ramet_json
     if (rc == 0)
         rc = ramet_service_workspace_quota(ramet_call_service(call), call->param, bytes, inodes, &workspace, err);
     if (rc == 0)
-        *ret = workspace_json(&workspace);
+        *ret = ramet_workspace_json(&workspace);
     return rc;
 }
 

@@ -14,6 +14,7 @@
 #include "jobs.h"
 #include "mount.h"
 #include "service_private.h"
+#include "service_workspaces_private.h"
 #include "tools/catalogue.h"
 #include "tools/registry.h"
 #include "workspace_mount.h"
@@ -74,6 +75,8 @@ static int open_parts(struct ramet_service *service, const struct ramet_service_
     snprintf(workspaces_dir, sizeof workspaces_dir, "%s/workspaces", config->mount_dir);
     if (r == 0)
         r = ramet_workspace_mount_start(workspaces_dir, service->workspaces, &service->workspace_mount, err);
+    if (r == 0)
+        ramet_service_workspace_drop_imports(service);
     const struct ramet_jobs_options jobs = {.recompress_level = config->recompress_level};
     if (r == 0)
         r = ramet_jobs_new(service->catalog, &jobs, &service->jobs, err);

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "service_private.h"
+#include "service_workspaces_private.h"
 #include "workspace/diff.h"
 #include "workspace/merge.h"
 #include "workspace/view.h"
@@ -27,7 +28,8 @@ static void path_of(struct ramet_service *service, const char *name, const char 
         snprintf(path, 4096, "%s/workspaces/%s", service->mount_dir, name);
 }
 
-static void view(struct ramet_service *service, struct ramet_workspace *workspace, struct ramet_workspace_view *ret)
+void ramet_workspace_view_fill(struct ramet_service *service, struct ramet_workspace *workspace,
+                               struct ramet_workspace_view *ret)
 {
     struct ramet_workspace_info info;
     ramet_workspace_info(workspace, &info);
@@ -63,7 +65,7 @@ static void name_of(struct ramet_workspace *workspace, char name[static RAMET_NA
     snprintf(name, RAMET_NAME_SIZE, "%s", info.name);
 }
 
-static void tell(struct ramet_service *service, struct ramet_workspace *workspace)
+void ramet_workspace_tell(struct ramet_service *service, struct ramet_workspace *workspace)
 {
     char name[RAMET_NAME_SIZE];
     name_of(workspace, name);
@@ -83,8 +85,8 @@ int ramet_service_workspace_create(struct ramet_service *service, const struct r
         ramet_workspace_remove(workspace, NULL);
     if (r < 0)
         return r;
-    tell(service, workspace);
-    view(service, workspace, ret);
+    ramet_workspace_tell(service, workspace);
+    ramet_workspace_view_fill(service, workspace, ret);
     return 0;
 }
 
@@ -94,7 +96,7 @@ int ramet_service_workspace_get(struct ramet_service *service, const char *ref, 
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *workspace = NULL;
     int r = ramet_workspace_find(service->workspaces, ref, &workspace, err);
     if (r == 0)
-        view(service, workspace, ret);
+        ramet_workspace_view_fill(service, workspace, ret);
     return r;
 }
 
@@ -108,7 +110,7 @@ int ramet_service_workspaces(struct ramet_service *service, struct ramet_workspa
         return r;
     struct ramet_workspace_view *views = calloc(count + 1, sizeof *views);
     for (size_t i = 0; views && i < count; i++)
-        view(service, all[i], &views[i]);
+        ramet_workspace_view_fill(service, all[i], &views[i]);
     ramet_workspaces_list_free(all, count);
     if (!views)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to list %zu workspaces", count);
@@ -117,9 +119,8 @@ int ramet_service_workspaces(struct ramet_service *service, struct ramet_workspa
     return 0;
 }
 
-/* The workspace, or a state of it. */
-static int find_tree(struct ramet_service *service, const char *ref, const char *state, struct ramet_workspace **ret,
-                     struct ramet_error *err)
+int ramet_workspace_find_tree(struct ramet_service *service, const char *ref, const char *state,
+                              struct ramet_workspace **ret, struct ramet_error *err)
 {
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *workspace = NULL;
     int r = ramet_workspace_find(service->workspaces, ref, &workspace, err);
@@ -135,15 +136,15 @@ int ramet_service_workspace_fork(struct ramet_service *service, const char *ref,
 {
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *from = NULL;
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *workspace = NULL;
-    int r = find_tree(service, ref, state, &from, err);
+    int r = ramet_workspace_find_tree(service, ref, state, &from, err);
     if (r == 0 && !state)
         r = ramet_workspace_mount_flush(service->workspace_mount, err);
     if (r == 0)
         r = ramet_workspace_fork(from, name, &workspace, err);
     if (r < 0)
         return r;
-    tell(service, workspace);
-    view(service, workspace, ret);
+    ramet_workspace_tell(service, workspace);
+    ramet_workspace_view_fill(service, workspace, ret);
     return 0;
 }
 
@@ -175,8 +176,8 @@ int ramet_service_workspace_rename(struct ramet_service *service, const char *re
     if ((r = ramet_workspace_rename(workspace, name, err)) < 0)
         return r;
     ramet_workspace_mount_name_changed(service->workspace_mount, old);
-    tell(service, workspace);
-    view(service, workspace, ret);
+    ramet_workspace_tell(service, workspace);
+    ramet_workspace_view_fill(service, workspace, ret);
     return 0;
 }
 
@@ -192,8 +193,8 @@ int ramet_service_workspace_promote(struct ramet_service *service, const char *r
     if ((r = ramet_workspace_promote(workspace, err)) < 0)
         return r;
     ramet_workspace_mount_name_changed(service->workspace_mount, old);
-    tell(service, workspace);
-    view(service, workspace, ret);
+    ramet_workspace_tell(service, workspace);
+    ramet_workspace_view_fill(service, workspace, ret);
     return 0;
 }
 
@@ -208,7 +209,7 @@ int ramet_service_workspace_attach(struct ramet_service *service, const char *re
     if (r == 0)
         r = ramet_workspace_attach(workspace, sandbox ? sandbox->branch->id : NULL, err);
     if (r == 0)
-        view(service, workspace, ret);
+        ramet_workspace_view_fill(service, workspace, ret);
     return r;
 }
 
@@ -220,7 +221,7 @@ int ramet_service_workspace_quota(struct ramet_service *service, const char *ref
     if (r == 0)
         r = ramet_workspace_set_quota(workspace, bytes, inodes, err);
     if (r == 0)
-        view(service, workspace, ret);
+        ramet_workspace_view_fill(service, workspace, ret);
     return r;
 }
 
@@ -297,7 +298,7 @@ int ramet_service_workspace_rollback(struct ramet_service *service, const char *
         r = ramet_workspace_rollback(workspace, state, &before, err);
     if (r < 0)
         return r;
-    tell(service, workspace); /* another tree of the same name */
+    ramet_workspace_tell(service, workspace); /* another tree of the same name */
     view_state(service, workspace, &before, ret);
     return 0;
 }
@@ -312,7 +313,7 @@ static int open_view(struct ramet_service *service, const char *ref, const char 
     const char *at = strchr(against, '@');
     char name[RAMET_NAME_SIZE];
     snprintf(name, sizeof name, "%.*s", (int)(at ? (size_t)(at - against) : strlen(against)), against);
-    int r = find_tree(service, *name ? name : ref, at ? at + 1 : NULL, &tree, err);
+    int r = ramet_workspace_find_tree(service, *name ? name : ref, at ? at + 1 : NULL, &tree, err);
     return r < 0 ? r : ramet_wview_open(tree, ret, err);
 }
 
@@ -356,9 +357,8 @@ static void tell_entry(struct ramet_service *service, struct ramet_workspace *wo
         ramet_workspace_mount_entry_changed(service->workspace_mount, workspace, dir, name);
 }
 
-/* Tells the kernel what is another now than in `before`. */
-static int tell_changes(struct ramet_service *service, struct ramet_workspace *before,
-                        struct ramet_workspace *workspace, struct ramet_error *err)
+int ramet_workspace_tell_changes(struct ramet_service *service, struct ramet_workspace *before,
+                                 struct ramet_workspace *workspace, struct ramet_error *err)
 {
     _cleanup_(ramet_wdiff_cleanup) struct ramet_wdiff *diff = NULL;
     int r = ramet_wdiff_make(before, workspace, &diff, err);
@@ -388,7 +388,7 @@ int ramet_service_workspace_merge(struct ramet_service *service, const char *ref
     snprintf(name, sizeof name, "%.*s", (int)(at ? (size_t)(at - theirs) : strlen(theirs)), theirs);
     int r = ramet_workspace_find(service->workspaces, ref, &workspace, err);
     if (r == 0)
-        r = find_tree(service, *name ? name : ref, at ? at + 1 : NULL, &other, err);
+        r = ramet_workspace_find_tree(service, *name ? name : ref, at ? at + 1 : NULL, &other, err);
     if (r == 0 && base)
         r = open_view(service, ref, base, &ancestor, err);
     chosen.base = ancestor;
@@ -398,7 +398,7 @@ int ramet_service_workspace_merge(struct ramet_service *service, const char *ref
         r = ramet_wview_open(workspace, &before, err);
     if (r == 0)
         r = ramet_workspace_merge(workspace, other, &chosen, ret, err);
-    if (r == 0 && ret->applied && (r = tell_changes(service, before, workspace, err)) < 0)
+    if (r == 0 && ret->applied && (r = ramet_workspace_tell_changes(service, before, workspace, err)) < 0)
         ramet_wmerge_result_free(ret);
     return r;
 }

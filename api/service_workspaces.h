@@ -68,6 +68,38 @@ int ramet_service_workspace_state_remove(struct ramet_service *service, const ch
 int ramet_service_workspace_rollback(struct ramet_service *service, const char *ref, const char *state,
                                      struct ramet_workspace_state_view *ret, struct ramet_error *err);
 
+/* --- archives --- */
+
+/* A tar archive that is read from `fd` to its end: workspace/tar.h. */
+struct ramet_workspace_import {
+    int fd;
+    const char *into;                   /* directory, made where it is missing; NULL or "": the root */
+    bool confined;                      /* all that comes belongs to uid:gid; no devices, no privileged attributes */
+    uint32_t uid, gid;                  /* also of a new workspace's root directory, unless the archive has it */
+    uint64_t quota_bytes, quota_inodes; /* of a new workspace */
+    bool (*whole)(void *context);       /* asked at the end: whether it was one, or only broke off; NULL: it was */
+    void *context;
+};
+struct ramet_workspace_imported {
+    uint64_t files, bytes; /* entries of every kind; content */
+    uint64_t skipped;      /* sockets */
+};
+/* A new workspace `name`, or what the archive has put into one that is there; whole and durable, or nothing is. What
+ * programs do to the workspace meanwhile stays, but where the archive has something of the same name. */
+int ramet_service_workspace_import(struct ramet_service *service, const char *name,
+                                   const struct ramet_workspace_import *import, struct ramet_workspace_view *ret,
+                                   struct ramet_workspace_imported *ret_sums, struct ramet_error *err);
+int ramet_service_workspace_import_into(struct ramet_service *service, const char *ref,
+                                        const struct ramet_workspace_import *import, struct ramet_workspace_view *ret,
+                                        struct ramet_workspace_imported *ret_sums, struct ramet_error *err);
+
+/* The tree of this instant, or of a state (NULL: now), from `path` on ("": all), to be written as an archive. */
+struct ramet_workspace_export;
+int ramet_service_workspace_export(struct ramet_service *service, const char *ref, const char *state, const char *path,
+                                   struct ramet_workspace_export **ret, struct ramet_error *err);
+int ramet_workspace_export_write(struct ramet_workspace_export *export, int fd, struct ramet_error *err);
+void ramet_workspace_export_free(struct ramet_workspace_export *export); /* NULL is a no-op */
+
 /* What differs from `against` to the workspace: "NAME", "NAME@STATE", "@STATE" of its own, or NULL: what it was when it
  * was forked. */
 struct ramet_wdiff;

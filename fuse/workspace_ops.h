@@ -29,7 +29,7 @@ struct ramet_workspace_mount {
 /* Directories that are in no tree; inode numbers of files end below. Never renumber. */
 #define RAMET_WINO_META ((UINT64_C(1) << RAMET_WINO_BITS) - 1)    /* .ramet in the root of a workspace */
 #define RAMET_WINO_HISTORY ((UINT64_C(1) << RAMET_WINO_BITS) - 2) /* .ramet/history */
-#define RAMET_WMETA_NAME ".ramet"
+#define RAMET_WMETA_NAME RAMET_WORKSPACE_RESERVED
 
 static inline uint64_t ramet_wnode(uint64_t serial, uint64_t ino) { return serial << RAMET_WINO_BITS | ino; }
 static inline uint64_t ramet_wnode_serial(uint64_t node) { return node >> RAMET_WINO_BITS; }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* workspace (ws): create, ls, show, fork, snapshot, history, rollback, promote, rename, attach, quota, sync, diff, rm.
- */
+/* workspace (ws): all its commands but import and export, which are in cmd_workspace_tar.c. */
 #include "base/cleanup.h"
 #include "cli.h"
 #include "cli_print.h"
+#include "cmd_workspace_tar.h"
 #include "commands.h"
 #include "json.h"
 #include "wire.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@ static const char *const where = "/v1/workspaces/";
 
 struct options {
     uint64_t uid, gid, bytes, inodes;
-    const char *state, *base, *take;
+    const char *state, *base, *take, *into;
     bool stat, patch, forget, dry_run;
 };
 
@@ -232,6 +233,25 @@ static int merge(struct cli *cli, const struct options *o, int argc, char **argv
     return ramet_json_int(answer, "unresolved", 0) ? ramet_code_exit(RAMET_CONFLICT) : 0;
 }
 
+static int import_it(struct cli *cli, const struct options *o, int argc, char **argv)
+{
+    char numbers[4][24] = {"", "", "", ""};
+    const uint64_t values[4] = {o->uid, o->gid, o->bytes, o->inodes};
+    (void)argc;
+    for (size_t i = 0; i < 4; i++)
+        if (i < 2 ? values[i] != (uint64_t)none : values[i] > 0)
+            snprintf(numbers[i], sizeof numbers[i], "%" PRIu64, values[i]);
+    const struct workspace_archive options = {
+        .into = o->into, .uid = numbers[0], .gid = numbers[1], .bytes = numbers[2], .inodes = numbers[3]};
+    return cmd_workspace_import(cli, &options, argv[0], argv[1]);
+}
+
+static int export_it(struct cli *cli, const struct options *o, int argc, char **argv)
+{
+    const struct workspace_archive options = {.state = o->state};
+    return cmd_workspace_export(cli, &options, argv[0], argc > 1 ? argv[1] : NULL);
+}
+
 static int remove_all(struct cli *cli, const struct options *o, int argc, char **argv)
 {
     int code = 0;
@@ -256,18 +276,20 @@ static const struct verb {
     {"create", 1, 1, create},     {"ls", 0, 0, list},         {"show", 1, 1, show},         {"fork", 2, 2, fork_it},
     {"snapshot", 1, 2, snapshot}, {"history", 1, 1, history}, {"rollback", 2, 2, rollback}, {"promote", 1, 1, promote},
     {"rename", 2, 2, rename_it},  {"attach", 1, 2, attach},   {"quota", 1, 1, quota},       {"sync", 1, 1, sync_it},
-    {"diff", 1, 2, diff},         {"merge", 2, 2, merge},     {"rm", 1, -1, remove_all},
+    {"diff", 1, 2, diff},         {"merge", 2, 2, merge},     {"rm", 1, -1, remove_all},    {"import", 2, 2, import_it},
+    {"export", 1, 2, export_it},
 };
 
 int cmd_workspace(struct cli *cli, int argc, char **argv)
 {
     struct options o = {.uid = (uint64_t)none, .gid = (uint64_t)none};
     const struct cli_option options[] = {
-        {0, "uid", "UID", CLI_NUMBER, &o.uid, "create: owner of its root directory [the caller]"},
-        {0, "gid", "GID", CLI_NUMBER, &o.gid, "create: its group [as the owner's number]"},
-        {0, "bytes", "SIZE", CLI_SIZE, &o.bytes, "create, quota: what it may hold, like 2G [no limit]"},
-        {0, "inodes", "N", CLI_NUMBER, &o.inodes, "create, quota: how many files [no limit]"},
-        {0, "state", "STATE", CLI_TEXT, &o.state, "fork: of a past state; history --forget: which"},
+        {0, "uid", "UID", CLI_NUMBER, &o.uid, "create, import: owner of its root directory [the caller]"},
+        {0, "gid", "GID", CLI_NUMBER, &o.gid, "create, import: its group [as the owner's number]"},
+        {0, "bytes", "SIZE", CLI_SIZE, &o.bytes, "create, import, quota: what it may hold, like 2G [no limit]"},
+        {0, "inodes", "N", CLI_NUMBER, &o.inodes, "create, import, quota: how many files [no limit]"},
+        {0, "state", "STATE", CLI_TEXT, &o.state, "fork, export: of a past state; history --forget: which"},
+        {0, "into", "PATH", CLI_TEXT, &o.into, "import: a directory of a workspace that is there [a new one is made]"},
         {0, "base", "TREE", CLI_TEXT, &o.base, "merge: the common ancestor, where it is not known"},
         {0, "take", "SIDE", CLI_TEXT, &o.take, "merge: what conflicts become, ours or theirs [they are listed]"},
         {0, "dry-run", NULL, CLI_FLAG, &o.dry_run, "merge: only look for conflicts"},
@@ -278,8 +300,8 @@ int cmd_workspace(struct cli *cli, int argc, char **argv)
     };
     const struct cli_usage usage = {
         .line =
-            "workspace create|ls|show|fork|snapshot|history|rollback|promote|rename|attach|quota|sync|diff|merge|rm "
-            "[ARGUMENT]... [OPTION]...",
+            "workspace create|ls|show|fork|snapshot|history|rollback|promote|rename|attach|quota|sync|diff|merge|rm|"
+            "import|export [ARGUMENT]... [OPTION]...",
         .summary = "Trees of files on the mount, which fork in O(1).",
         .options = options,
         .min = 1,

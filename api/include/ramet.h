@@ -77,6 +77,18 @@ const char *ramet_client_socket(const struct ramet_client *client); /* borrowed 
 int ramet_client_call(struct ramet_client *client, const char *method, const char *path, const char *body,
                       int *ret_status, char **ret_answer, struct ramet_error *err);
 
+/*
+ * The same for what is too large to be held. `send` sends as the body what `read` gives: a size, 0 at the end, or less
+ * to break off, of which the daemon then does nothing. `receive` hands an answer of status 2xx to `write`, piece by
+ * piece; false breaks off.
+ */
+int ramet_client_send(struct ramet_client *client, const char *method, const char *path,
+                      long (*read)(void *context, char *buf, size_t max), void *context, char **ret_answer,
+                      struct ramet_error *err);
+int ramet_client_receive(struct ramet_client *client, const char *path,
+                         bool (*write)(void *context, const char *bytes, size_t size), void *context,
+                         struct ramet_error *err);
+
 /* prefix + percent-encoded ref + suffix, as in ("/v1/sandboxes/", "web", "/fork"). Freed with free(); NULL: no memory.
  */
 char *ramet_client_path(const char *prefix, const char *ref, const char *suffix);

@@ -48,6 +48,7 @@ struct ramet_wmerge_options {
     const struct ramet_wresolution *resolutions;
     size_t resolution_count;
     bool whole_files; /* no merging of texts by lines */
+    bool times;       /* theirs' times go along, where they are others than in the base; else changes are of now */
     bool dry_run;     /* only find the conflicts */
 };
 

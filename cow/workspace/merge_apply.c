@@ -336,6 +336,32 @@ static int old_cookies(struct apply *apply, uint64_t *cookies, struct ramet_erro
     return r;
 }
 
+/* Theirs' times of an object that is new, or has others than before; last, since all that is done touches them. */
+static int take_times(struct apply *apply, const struct ramet_wobject *object, struct ramet_error *err)
+{
+    struct ramet_wmerge_plan *plan = apply->plan;
+    struct ramet_winode inode, theirs, base;
+    if (!object->in[RAMET_WOURS] || !object->in[RAMET_WTHEIRS] || object->text)
+        return 0;
+    int r = ramet_wtask_inode(&apply->task, object->in[RAMET_WOURS], &inode, NULL);
+    if (r == -RAMET_NOT_FOUND) /* the merge removed it */
+        return 0;
+    if (r < 0)
+        return ramet_error_set(err, -r, "inode %llu cannot be read", (unsigned long long)object->in[RAMET_WOURS]);
+    r = their_inode(apply, object, &theirs, err);
+    if (r == 0 && object->in[RAMET_WBASE]) {
+        r = ramet_winode_get(plan->view[RAMET_WBASE], object->in[RAMET_WBASE], &base, err);
+        if (r == 0 && base.mtime_ns == theirs.mtime_ns && base.atime_ns == theirs.atime_ns)
+            return 0;
+    }
+    if (r < 0)
+        return r;
+    inode.mtime_ns = theirs.mtime_ns;
+    inode.atime_ns = theirs.atime_ns;
+    ramet_wtask_put_inode(&apply->task, object->in[RAMET_WOURS], &inode);
+    return 0;
+}
+
 static int apply_all(struct apply *apply, struct ramet_error *err)
 {
     struct ramet_wmerge_plan *plan = apply->plan;
@@ -348,6 +374,8 @@ static int apply_all(struct apply *apply, struct ramet_error *err)
             r = apply_entry(apply, &plan->entries[i], &cookies[2 * i + 1], err);
     for (size_t i = 0; i < plan->object_count && r == 0; i++)
         r = apply_names(apply, &plan->objects[i], cookies, err);
+    for (size_t i = 0; i < plan->object_count && r == 0 && plan->options->times; i++)
+        r = take_times(apply, &plan->objects[i], err);
     return r;
 }
 

@@ -9,6 +9,7 @@
 #include "view.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,22 +241,54 @@ static int export_dir(struct export *export, uint64_t dir, const char *path, str
     return r;
 }
 
-static int export_all(struct ramet_workspace *workspace, struct export *export, struct ramet_warchive_sums *ret,
-                      struct ramet_error *err)
+/* The inode at a path from the root, and its last name, "" of the root. No symlink is followed. */
+static int find_path(struct ramet_workspace *view, const char *path, struct ramet_wstat *ret, char last[NAME_MAX + 1],
+                     struct ramet_error *err)
+{
+    const char *at = path;
+    int r = ramet_wfile_stat(view, RAMET_WORKSPACE_ROOT, ret, err);
+    last[0] = '\0';
+    while (r == 0 && *(at += strspn(at, "/"))) {
+        size_t size = strcspn(at, "/");
+        if (size > NAME_MAX)
+            return ramet_error_set(err, RAMET_NOT_FOUND, "no \"%.300s\" in the workspace", path);
+        snprintf(last, NAME_MAX + 1, "%.*s", (int)size, at);
+        at += size;
+        if (strcmp(last, ".") == 0) {
+            last[0] = '\0';
+            continue;
+        }
+        r = S_ISDIR(ret->mode) ? ramet_wfile_lookup(view, ret->ino, last, ret, err) : -RAMET_NOT_FOUND;
+        if (r == -RAMET_NOT_FOUND)
+            ramet_error_set(err, RAMET_NOT_FOUND, "no \"%.300s\" in the workspace", path);
+    }
+    return r;
+}
+
+int ramet_workspace_has_path(struct ramet_workspace *view, const char *path, struct ramet_error *err)
+{
+    char last[NAME_MAX + 1];
+    struct ramet_wstat stat;
+    return find_path(view, path, &stat, last, err);
+}
+
+static int export_all(struct ramet_workspace *workspace, const char *path, struct export *export,
+                      struct ramet_warchive_sums *ret, struct ramet_error *err)
 {
     _cleanup_(ramet_wview_cleanup) struct ramet_workspace *view = NULL;
-    struct ramet_wstat root;
+    char last[NAME_MAX + 1];
+    struct ramet_wstat top;
     int r = ramet_wview_open(workspace, &view, err);
     export->view = view;
     export->buf = malloc(block);
     if (r == 0 && !export->buf)
         r = no_memory(err);
     if (r == 0)
-        r = ramet_wfile_stat(view, RAMET_WORKSPACE_ROOT, &root, err);
+        r = find_path(view, path, &top, last, err);
     if (r == 0)
-        r = export_one(export, export->prefix, &root, err);
-    if (r == 0)
-        r = export_dir(export, RAMET_WORKSPACE_ROOT, export->prefix, err);
+        r = export_one(export, S_ISDIR(top.mode) ? export->prefix : last, &top, err);
+    if (r == 0 && S_ISDIR(top.mode))
+        r = export_dir(export, top.ino, export->prefix, err);
     if (archive_write_close(export->archive) < ARCHIVE_WARN && r == 0)
         r = ramet_archive_failed(export->archive, "cannot end an archive", err);
     for (size_t i = 0; i < export->path_count; i++)
@@ -268,8 +301,8 @@ static int export_all(struct ramet_workspace *workspace, struct export *export, 
     return r;
 }
 
-int ramet_workspace_export_tar(struct ramet_workspace *workspace, int fd, struct ramet_warchive_sums *ret,
-                               struct ramet_error *err)
+int ramet_workspace_export_tar(struct ramet_workspace *workspace, const char *path, int fd,
+                               struct ramet_warchive_sums *ret, struct ramet_error *err)
 {
     struct export export = {.archive = archive_write_new(), .prefix = "."};
     if (!export.archive)
@@ -279,7 +312,7 @@ int ramet_workspace_export_tar(struct ramet_workspace *workspace, int fd, struct
                 ? 0
                 : ramet_archive_failed(export.archive, "cannot write an archive", err);
     if (r == 0)
-        r = export_all(workspace, &export, ret, err);
+        r = export_all(workspace, path, &export, ret, err);
     archive_write_free(export.archive);
     return r;
 }
@@ -296,7 +329,7 @@ int ramet_workspace_export_dir(struct ramet_workspace *workspace, const char *pa
     archive_write_disk_set_options(export.archive, ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME |
                                                        ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_SPARSE |
                                                        ARCHIVE_EXTRACT_UNLINK);
-    int r = export_all(workspace, &export, ret, err);
+    int r = export_all(workspace, "", &export, ret, err);
     archive_write_free(export.archive);
     return r;
 }

@@ -29,6 +29,7 @@ struct import {
     struct ramet_u64map linked;
     struct late_times *dirs;
     size_t dir_count;
+    const struct ramet_wimport_rules *rules;
     struct ramet_warchive_sums sums;
 };
 
@@ -49,6 +50,11 @@ static bool next_part(const char **path, char part[NAME_MAX + 2])
     return true;
 }
 
+static struct ramet_wowner owner_of_missing(const struct import *import)
+{
+    return import->rules && import->rules->confined ? import->rules->owner : (struct ramet_wowner){0, 0};
+}
+
 /* The directory that the last part of `path` lies in, made where it is missing; the last part, "" for the root. */
 static int walk(struct import *import, const char *path, uint64_t *ret_dir, char last[NAME_MAX + 2],
                 struct ramet_error *err)
@@ -64,7 +70,7 @@ static int walk(struct import *import, const char *path, uint64_t *ret_dir, char
         if (last[0]) {
             int r = ramet_wfile_lookup(import->workspace, dir, last, &stat, err);
             if (r == -RAMET_NOT_FOUND)
-                r = ramet_wfile_make(import->workspace, dir, last, S_IFDIR | 0755, 0, 0, (struct ramet_wowner){0, 0},
+                r = ramet_wfile_make(import->workspace, dir, last, S_IFDIR | 0755, 0, 0, owner_of_missing(import),
                                      &stat, err);
             if (r == 0 && !S_ISDIR(stat.mode))
                 r = ramet_error_set(err, RAMET_INVALID, "\"%s\" of \"%s\" is no directory", last, path);
@@ -72,6 +78,8 @@ static int walk(struct import *import, const char *path, uint64_t *ret_dir, char
                 return r;
             dir = stat.ino;
         }
+        if (dir == RAMET_WORKSPACE_ROOT && strcmp(part, RAMET_WORKSPACE_RESERVED) == 0)
+            return ramet_error_set(err, RAMET_INVALID, "the name \"%s\" is reserved in a workspace's root", part);
         memcpy(last, part, sizeof part);
     }
     *ret_dir = dir;
@@ -80,12 +88,20 @@ static int walk(struct import *import, const char *path, uint64_t *ret_dir, char
 
 static int64_t ns_of(time_t seconds, long ns) { return (int64_t)seconds * 1000000000 + ns; }
 
+static struct ramet_wowner owner_of(const struct import *import, struct archive_entry *entry)
+{
+    return import->rules && import->rules->confined
+               ? import->rules->owner
+               : (struct ramet_wowner){(uint32_t)archive_entry_uid(entry), (uint32_t)archive_entry_gid(entry)};
+}
+
 static int set_attributes(struct import *import, struct archive_entry *entry, uint64_t ino, bool is_dir,
                           struct ramet_error *err)
 {
+    struct ramet_wowner owner = owner_of(import, entry);
     struct ramet_wstat attr = {.mode = archive_entry_perm(entry),
-                               .uid = (uint32_t)archive_entry_uid(entry),
-                               .gid = (uint32_t)archive_entry_gid(entry),
+                               .uid = owner.uid,
+                               .gid = owner.gid,
                                .mtime_ns = ns_of(archive_entry_mtime(entry), archive_entry_mtime_nsec(entry)),
                                .atime_ns = ns_of(archive_entry_mtime(entry), archive_entry_mtime_nsec(entry))};
     unsigned set = RAMET_WSET_MODE | RAMET_WSET_UID | RAMET_WSET_GID | RAMET_WSET_MTIME | RAMET_WSET_ATIME;
@@ -101,6 +117,15 @@ static int set_attributes(struct import *import, struct archive_entry *entry, ui
     return ramet_wfile_set(import->workspace, ino, &attr, set, NULL, err);
 }
 
+/* user.* and ACLs are anybody's; the others say what programs may do. */
+static int check_xattr(const struct import *import, const char *name, struct ramet_error *err)
+{
+    if (!import->rules || !import->rules->confined || strncmp(name, "user.", 5) == 0 ||
+        strncmp(name, "system.posix_acl_", 17) == 0)
+        return 0;
+    return ramet_error_set(err, RAMET_DENIED, "the attribute \"%.100s\" is only imported for admins", name);
+}
+
 static int set_xattrs(struct import *import, struct archive_entry *entry, uint64_t ino, struct ramet_error *err)
 {
     const char *name;
@@ -108,7 +133,9 @@ static int set_xattrs(struct import *import, struct archive_entry *entry, uint64
     size_t size;
     archive_entry_xattr_reset(entry);
     while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
-        int r = ramet_wfile_set_xattr(import->workspace, ino, name, value, size, 0, err);
+        int r = check_xattr(import, name, err);
+        if (r == 0)
+            r = ramet_wfile_set_xattr(import->workspace, ino, name, value, size, 0, err);
         if (r < 0)
             return r;
     }
@@ -170,9 +197,12 @@ static bool is_linked(struct import *import, struct archive_entry *entry, uint64
 static int make_entry(struct import *import, struct archive_entry *entry, uint64_t dir, const char *name,
                       struct ramet_wstat *stat, struct ramet_error *err)
 {
-    struct ramet_wowner owner = {(uint32_t)archive_entry_uid(entry), (uint32_t)archive_entry_gid(entry)};
+    struct ramet_wowner owner = owner_of(import, entry);
     const char *target = archive_entry_symlink(entry);
     dev_t device = archive_entry_rdev(entry);
+    mode_t type = archive_entry_filetype(entry);
+    if (import->rules && import->rules->confined && (type == AE_IFCHR || type == AE_IFBLK))
+        return ramet_error_set(err, RAMET_DENIED, "devices are only imported for admins");
     if (target)
         return ramet_wfile_symlink(import->workspace, dir, name, target, owner, stat, err);
     return ramet_wfile_make(import->workspace, dir, name, archive_entry_mode(entry), major(device), minor(device),
@@ -212,7 +242,7 @@ static int import_entry(struct import *import, struct archive_entry *entry, stru
         r = take_content(import, entry, stat.ino, err);
     if (r == 0)
         r = set_xattrs(import, entry, stat.ino, err);
-    return r < 0 ? ramet_error_prefix(err, "%s", path) : set_attributes(import, entry, stat.ino, is_dir, err);
+    return r < 0 ? r : set_attributes(import, entry, stat.ino, is_dir, err);
 }
 
 static int find_into(struct import *import, const char *into, struct ramet_error *err)
@@ -225,7 +255,7 @@ static int find_into(struct import *import, const char *into, struct ramet_error
     if (r == 0 && last[0]) {
         r = ramet_wfile_lookup(import->workspace, dir, last, &stat, err);
         if (r == -RAMET_NOT_FOUND)
-            r = ramet_wfile_make(import->workspace, dir, last, S_IFDIR | 0755, 0, 0, (struct ramet_wowner){0, 0}, &stat,
+            r = ramet_wfile_make(import->workspace, dir, last, S_IFDIR | 0755, 0, 0, owner_of_missing(import), &stat,
                                  err);
     }
     if (r == 0 && !S_ISDIR(stat.mode))
@@ -237,15 +267,25 @@ static int find_into(struct import *import, const char *into, struct ramet_error
 static int import_all(struct import *import, const char *into, struct ramet_warchive_sums *ret, struct ramet_error *err)
 {
     struct archive_entry *entry = archive_entry_new();
+    _autofree_ char *last = NULL;
     int got = ARCHIVE_OK, r = entry ? find_into(import, into, err) : no_memory(err);
     while (r == 0 && (got = archive_read_next_header2(import->archive, entry)) != ARCHIVE_EOF) {
-        if (got < ARCHIVE_WARN)
+        if (got != ARCHIVE_OK && got != ARCHIVE_WARN) {
             r = ramet_archive_failed(import->archive, "cannot read an archive", err);
+            if (last)
+                ramet_error_prefix(err, "behind \"%.200s\"", last);
+            break;
+        }
+        const char *path = archive_entry_pathname(entry);
         if (r == 0 && archive_entry_filetype(entry) == AE_IFSOCK)
             import->sums.skipped++;
         else if (r == 0)
             r = import_entry(import, entry, err);
+        if (r < 0)
+            ramet_error_prefix(err, "\"%.200s\"", path ? path : "?");
         import->sums.files++;
+        free(last);
+        last = path ? strdup(path) : NULL; /* for messages only */
         if (import->strip)
             archive_read_disk_descend(import->archive);
     }
@@ -261,9 +301,10 @@ static int import_all(struct import *import, const char *into, struct ramet_warc
 }
 
 int ramet_workspace_import_tar(struct ramet_workspace *workspace, const char *into, int fd,
-                               struct ramet_warchive_sums *ret, struct ramet_error *err)
+                               const struct ramet_wimport_rules *rules, struct ramet_warchive_sums *ret,
+                               struct ramet_error *err)
 {
-    struct import import = {.workspace = workspace, .archive = archive_read_new()};
+    struct import import = {.workspace = workspace, .archive = archive_read_new(), .rules = rules};
     if (!import.archive)
         return no_memory(err);
     archive_read_support_filter_gzip(import.archive);

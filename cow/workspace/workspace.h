@@ -32,6 +32,9 @@ int ramet_workspaces_sync(struct ramet_workspaces *set, struct ramet_error *err)
  * beside readers and writers. */
 int ramet_workspaces_checkpoint(struct ramet_workspaces *set, struct ramet_error *err);
 
+/* No name of a root directory: the mount shows a workspace's history there. */
+#define RAMET_WORKSPACE_RESERVED ".ramet"
+
 struct ramet_workspace_info {
     uint64_t serial; /* never reused; another one after a rollback, so that file handles of before are stale */
     char id[RAMET_CATALOG_ID_SIZE];

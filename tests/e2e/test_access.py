@@ -7,25 +7,28 @@ usage: test_access.py BIN_DIR GUEST_DIR
 """
 import hashlib
 import http.client
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 
 import daemon as d
 
 TOKENS = {name: f"{name}-token-{hashlib.sha256(name.encode()).hexdigest()[:24]}" for name in ("ops", "claude", "bob", "none")}
 CREDENTIAL = "hunter2-planted-credential"
+AGENT_UID = 64321 # claude's, whom the machine does not know
 
 
 def policy(**agents):
     def entry(name, **more):
         return {"name": name, "token_sha256": hashlib.sha256(TOKENS[name].encode()).hexdigest(), "role": "agent"} | more
-    own = {"operations": ["*"], "sandboxes": ["@own"], "snapshots": ["@own"]}
+    own = {"operations": ["*"], "sandboxes": ["@own"], "snapshots": ["@own"], "workspaces": ["@own"]}
     return {"principals": [
         entry("ops", role="admin"),
-        entry("claude", user="alice", allow=[{"operations": ["runSandbox"], "snapshots": ["debian"]}, own]),
+        entry("claude", user="alice", uid=AGENT_UID, allow=[{"operations": ["runSandbox"], "snapshots": ["debian"]}, own]),
         entry("bob", tools=["memory/read_*"], allow=[own, {"operations": ["getSandbox", "listSandboxes"], "sandboxes": ["shared-*"]}]),
         entry("none", **agents)]}
 
@@ -153,6 +156,84 @@ def objects(vm, check):
     return child
 
 
+def archive(*members):
+    """A tar archive of files of root's; a member is a name, and what else its header says."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, more in members:
+            info = tarfile.TarInfo(name)
+            info.mode = 0o4755
+            for key, value in more.items():
+                setattr(info, key, value)
+            tar.addfile(info)
+    return out.getvalue()
+
+
+def workspaces(vm, check):
+    """Whose trees of files are: what an agent makes, what follows its forks, what it imports; and which user's."""
+    def make(who, name, **more):
+        return call(vm, who, "POST", "/v1/workspaces", {"name": name} | more)
+
+    def seen(who):
+        return sorted(w["name"] for w in call(vm, who, "GET", "/v1/workspaces")["workspaces"])
+
+    def send(who, data, method="POST", path="/v1/workspaces/import?name=arrived"):
+        return vm.raw(method, path, data, {"Authorization": f"Bearer {TOKENS[who]}", "Content-Type": "application/x-tar"})
+    tree = make("claude", "tree")
+    check(tree["uid"] == tree["gid"] == AGENT_UID and os.stat(tree["path"]).st_uid == AGENT_UID,
+          "a workspace of an agent's is its user's", str(tree))
+    check(make("claude", "said", uid=AGENT_UID)["uid"] == AGENT_UID, "also when it says so")
+    check.fails("it chooses no other user", "denied", lambda: make("claude", "x", uid=0), 403, ["user 0"], hint=True)
+    check.fails("and no group that its user is not in", "denied", lambda: make("claude", "x", gid=0), 403, ["group 0"])
+    check(make("ops", "foreign", uid=7, gid=8)["gid"] == 8, "an admin chooses both")
+    check.fails("an admin acting through an agent does not", "denied",
+                lambda: call(vm, "ops", "POST", "/v1/workspaces", {"name": "x", "uid": 0}, Ramet_Act="claude"), 403)
+    check.fails("nor through one whose user nobody knows", "denied",
+                lambda: call(vm, "ops", "POST", "/v1/workspaces", {"name": "x"}, Ramet_Act="bob"), 403, ["no user is known"])
+
+    call(vm, "claude", "POST", "/v1/workspaces/tree/attach", {"sandbox": "mine"})
+    forked = call(vm, "claude", "POST", "/v1/sandboxes/mine/fork", {"names": ["heir"]})
+    check(seen("claude") == ["heir.tree", "said", "tree"], "what follows an agent's fork is its own", str(seen("claude")))
+    check(seen("bob") == [], "and nobody else's", str(seen("bob")))
+    call(vm, "claude", "POST", "/v1/workspaces/heir.tree/snapshot", {"state": "s"})
+    check.fails("another may not touch it", "denied", lambda: call(vm, "bob", "DELETE", "/v1/workspaces/heir.tree"), 403)
+    for name in ("tree", "heir.tree", "foreign"):
+        for what, method, path, body in (
+                ("export", "GET", "/tar", None), ("merge from", "POST", "/merge", {"from": "said"}),
+                ("fork", "POST", "/fork", {"name": "loot"}), ("diff", "GET", "/diff", None)):
+            check.fails(f"another may not {what} {name}", "denied",
+                        lambda m=method, p=f"/v1/workspaces/{name}{path}", b=body: call(vm, "bob", m, p, b), 403)
+        check.fails(f"nor import into {name}", "denied", lambda n=name: send("bob", archive(("f", {})), "PUT", f"/v1/workspaces/{n}/tar"), 403)
+    check.fails("an agent merges nothing of another's", "denied",
+                lambda: call(vm, "claude", "POST", "/v1/workspaces/tree/merge", {"from": "foreign"}), 403)
+    check.fails("nor with such a base", "denied",
+                lambda: call(vm, "claude", "POST", "/v1/workspaces/tree/merge", {"from": "heir.tree", "base": "foreign"}), 403)
+    check(call(vm, "claude", "POST", "/v1/workspaces/tree/merge", {"from": "heir.tree@s", "base": "tree"})["applied"], "but its own")
+
+    made = send("claude", archive(("d", {"type": tarfile.DIRTYPE}), ("d/f", {}), ("x/y", {"pax_headers": {"SCHILY.xattr.user.a": "1"}})))
+    owners = {os.lstat(f"{made['path']}/{name}").st_uid for name in (".", "d", "d/f", "x", "x/y")}
+    check(owners == {AGENT_UID} and os.getxattr(f"{made['path']}/x/y", "user.a") == b"1",
+          "all that an agent imports is its user's", str(owners))
+    check("arrived" in seen("claude") and "arrived" not in seen("bob"), "in a workspace of its own")
+    for what, members, words in (("a device", [("null", {"type": tarfile.CHRTYPE})], ["null", "devices"]),
+                                 ("a capability", [("f", {"pax_headers": {"SCHILY.xattr.security.capability": "x"}})],
+                                  ["\"f\"", "security.capability"])):
+        for method, path in (("POST", "/v1/workspaces/import?name=bad"), ("PUT", "/v1/workspaces/tree/tar")):
+            check.fails(f"but {what} by {method}", "denied", lambda a=members, m=method, p=path: send("claude", archive(*a), m, p), 403,
+                        words)
+    check.fails("nor for another user", "denied", lambda: send("claude", archive(), path="/v1/workspaces/import?name=bad&uid=0"), 403)
+    root = send("ops", archive(("f", {"uid": 12}), ("null", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3})),
+                path="/v1/workspaces/import?name=whole")
+    check(os.lstat(f"{root['path']}/f").st_uid == 12 and os.lstat(f"{root['path']}/null").st_rdev == os.makedev(1, 3),
+          "an admin imports what there is")
+    check(len(audit(vm, who="claude", action="importWorkspace", event="call")) == 4, "imports are in the audit",
+          str(audit(vm, who="claude", action="importWorkspace")))
+    call(vm, "claude", "DELETE", f"/v1/sandboxes/{forked['children'][0]['sandbox']['id']}")
+    for name in call(vm, "ops", "GET", "/v1/workspaces")["workspaces"]:
+        if name["name"] not in ("tree", "heir.tree"):
+            call(vm, "ops", "DELETE", f"/v1/workspaces/{name['name']}")
+
+
 def told(vm, check, child):
     begun = audit(vm, who="claude", action="execInSandbox", event="call")
     ended = audit(vm, who="claude", action="execInSandbox", event="result")
@@ -180,6 +261,8 @@ def restart(vm, check):
     vm.up("--policy", f"{vm.top}/policy", "--listen", "0")
     check(call(vm, "claude", "GET", "/v1/sandboxes/mine")["state"] == "lost", "an agent finds its own after a restart")
     check.fails("another does not", "denied", lambda: call(vm, "bob", "GET", "/v1/sandboxes/mine"))
+    check(sorted(w["name"] for w in call(vm, "claude", "GET", "/v1/workspaces")["workspaces"]) == ["heir.tree", "tree"],
+          "and its workspaces")
     call(vm, "claude", "DELETE", "/v1/sandboxes/mine")
 
 
@@ -254,6 +337,7 @@ def main():
         vm.import_guest()
         child = objects(vm, check)
         told(vm, check, child)
+        workspaces(vm, check)
         restart(vm, check)
         tcp(vm, check)
         secrets(vm, check)

@@ -28,7 +28,7 @@ def write_policy(vm):
     own = {"operations": ["*"], "sandboxes": ["@own"], "snapshots": ["@own"], "workspaces": ["@own"]}
     policy = {"principals": [
         entry("ops", role="admin"),
-        entry("dev", role="agent", allow=[own, {"operations": ["forkSandbox"], "sandboxes": ["web"]}]),
+        entry("dev", role="agent", uid=64321, allow=[own, {"operations": ["forkSandbox"], "sandboxes": ["web"]}]),
         entry("exec-only", role="agent", allow=[{"operations": ["execInSandbox"], "sandboxes": ["web"]}])]}
     with open(f"{vm.top}/policy", "w", encoding="utf-8") as file:
         json.dump(policy, file)
@@ -145,8 +145,10 @@ def workspaces(port, check):
         got = mcp.tool(tool, **arguments)["result"]
         check(not got.get("isError"), f"{tool} {arguments}", str(got))
         return got.get("structuredContent", {})
-    made = good(dev, "workspace_create", name="tree", uid=0)["workspace"]
-    check(made["name"] == "tree" and made["path"], "an agent makes a workspace")
+    made = good(dev, "workspace_create", name="tree")["workspace"]
+    check(made["name"] == "tree" and os.stat(made["path"]).st_uid == 64321, "an agent makes a workspace, its user's")
+    got = dev.tool("workspace_create", name="stolen", uid=0)["result"]
+    check(got.get("isError") and got["content"][0]["text"].startswith("denied"), "and none of another user's", str(got))
     good(dev, "workspace_snapshot", workspace="tree")
     good(dev, "workspace_fork", workspace="tree", name="copy")
     good(dev, "workspace_diff", workspace="copy")

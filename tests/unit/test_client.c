@@ -29,7 +29,7 @@ static int answer(const struct ramet_call *call, struct ramet_json **ret, struct
 
 #define ROUTE(method, path, body)                                                                                      \
     {                                                                                                                  \
-        method, path, "any", answer, 200, body, any_query, NULL, NULL, NULL, NULL                                      \
+        method, path, "any", answer, 200, body, any_query, NULL, NULL, NULL, NULL, NULL, false                         \
     }
 static const struct ramet_route routes[] = {
     ROUTE("GET", "/v1/status", false),

@@ -88,11 +88,11 @@ static int taken(const struct ramet_call *call, struct ramet_json **ret, struct 
 
 static const char *const item_query[] = {"from", NULL};
 static const struct ramet_route routes[] = {
-    {"POST", "/echo", "echo", echo, 201, true, NULL, NULL, NULL, NULL, NULL},
-    {"GET", "/hold", "hold", hold, 200, false, NULL, NULL, NULL, NULL, NULL},
-    {"GET", "/items/{item}", "item", item, 200, false, item_query, NULL, NULL, NULL, NULL},
-    {"PUT", "/items/{item}", "taken", taken, 200, true, NULL, NULL, NULL, NULL, NULL},
-    {"GET", "/items/{item}/text", "text", NULL, 200, false, NULL, "plain\n", NULL, "text/plain", NULL},
+    {"POST", "/echo", "echo", echo, 201, true, NULL, NULL, NULL, NULL, NULL, NULL, false},
+    {"GET", "/hold", "hold", hold, 200, false, NULL, NULL, NULL, NULL, NULL, NULL, false},
+    {"GET", "/items/{item}", "item", item, 200, false, item_query, NULL, NULL, NULL, NULL, NULL, false},
+    {"PUT", "/items/{item}", "taken", taken, 200, true, NULL, NULL, NULL, NULL, NULL, NULL, false},
+    {"GET", "/items/{item}/text", "text", NULL, 200, false, NULL, "plain\n", NULL, "text/plain", NULL, NULL, false},
 };
 
 /* ---- fixture ---- */

@@ -86,13 +86,13 @@ static void archives_hold_everything(void **state)
     int fd = temporary();
     fill(world->ws);
     make(world->ws, RAMET_ROOT, "socket", S_IFSOCK | 0600);
-    check_ok(ramet_workspace_export_tar(world->ws, fd, &sums, &err));
+    check_ok(ramet_workspace_export_tar(world->ws, "", fd, &sums, &err));
     assert_int_equal(sums.skipped, 1);
     assert_true(lseek(fd, 0, SEEK_END) < 200000); /* the hole is not in it */
     check_ok(ramet_wfile_unlink(world->ws, RAMET_ROOT, "socket", NULL, &err));
     for (int round = 0; round < 2; round++) { /* over itself, too */
         lseek(fd, 0, SEEK_SET);
-        check_ok(ramet_workspace_import_tar(b, "", fd, &sums, &err));
+        check_ok(ramet_workspace_import_tar(b, "", fd, NULL, &sums, &err));
         expect_equal(world->ws, b);
     }
     close(fd);
@@ -111,7 +111,7 @@ static void gnu_tar_agrees(void **state)
     fill(world->ws);
     snprintf(path, sizeof path, "%s/a.tar", dir);
     int fd = open(path, O_RDWR | O_CREAT, 0600);
-    check_ok(ramet_workspace_export_tar(world->ws, fd, &sums, &err));
+    check_ok(ramet_workspace_export_tar(world->ws, "", fd, &sums, &err));
     close(fd);
     snprintf(command, sizeof command,
              "cd %s && mkdir x && tar --xattrs -xpf a.tar -C x && tar --format=pax --xattrs --sparse -czf b.tar -C x .",
@@ -119,7 +119,7 @@ static void gnu_tar_agrees(void **state)
     assert_int_equal(system(command), 0);
     snprintf(path, sizeof path, "%s/b.tar", dir);
     fd = open(path, O_RDONLY);
-    check_ok(ramet_workspace_import_tar(b, "", fd, &sums, &err));
+    check_ok(ramet_workspace_import_tar(b, "", fd, NULL, &sums, &err));
     close(fd);
     expect_equal(world->ws, b);
     test_dir_remove(dir);
@@ -168,13 +168,13 @@ static void archives_stay_inside(void **state)
         assert_int_equal(system(command), 0);
         snprintf(path, sizeof path, "%s/x.tar", dir);
         int fd = open(path, O_RDONLY);
-        check_fails(ramet_workspace_import_tar(world->ws, "in", fd, &sums, &err), RAMET_INVALID);
+        check_fails(ramet_workspace_import_tar(world->ws, "in", fd, NULL, &sums, &err), RAMET_INVALID);
         close(fd);
     }
     snprintf(command, sizeof command, "cd %s && tar -cPf x.tar --transform='s,^f$,/abs/f,' f", dir);
     assert_int_equal(system(command), 0);
     int fd = open(path, O_RDONLY);
-    check_ok(ramet_workspace_import_tar(world->ws, "in", fd, &sums, &err));
+    check_ok(ramet_workspace_import_tar(world->ws, "in", fd, NULL, &sums, &err));
     close(fd);
     find(world->ws, find(world->ws, find(world->ws, RAMET_ROOT, "in"), "abs"), "f");
     expect_sound(world->ws);
