@@ -230,6 +230,114 @@ int ramet_client_promote(struct ramet_client *client, const char *sandbox, struc
 int ramet_client_remove_sandbox(struct ramet_client *client, const char *sandbox, struct ramet_error *err);
 int ramet_client_remove_snapshot(struct ramet_client *client, const char *snapshot, struct ramet_error *err);
 
+/* ---- workspaces: trees of files on the mount, which fork in O(1) ---- */
+
+struct ramet_client_workspace {
+    char id[RAMET_CLIENT_ID_SIZE], name[RAMET_CLIENT_NAME_SIZE];
+    char parent[RAMET_CLIENT_ID_SIZE];  /* workspace it was forked from, or "" */
+    char sandbox[RAMET_CLIENT_ID_SIZE]; /* sandbox it is attached to, or "" */
+    char path[4096];                    /* on the mount */
+    uint64_t used_bytes, inodes;
+    uint64_t quota_bytes, quota_inodes; /* 0: none */
+    uint32_t uid, gid;                  /* of its root directory when it was made */
+    int64_t created_ms;
+};
+
+/* A past state, read-only. */
+struct ramet_client_workspace_state {
+    char name[RAMET_CLIENT_NAME_SIZE], path[4096];
+    int64_t created_ms;
+};
+
+/* By name; *ret is freed with free(). */
+int ramet_client_workspaces(struct ramet_client *client, struct ramet_client_workspace **ret, size_t *ret_count,
+                            struct ramet_error *err);
+int ramet_client_workspace(struct ramet_client *client, const char *workspace, struct ramet_client_workspace *ret,
+                           struct ramet_error *err);
+
+struct ramet_client_workspace_create {
+    const char *name;
+    bool owned; /* uid and gid count; else it is the caller's */
+    uint32_t uid, gid;
+    uint64_t quota_bytes, quota_inodes; /* 0: none */
+};
+/* In these calls `ret` may be NULL. */
+int ramet_client_workspace_create(struct ramet_client *client, const struct ramet_client_workspace_create *request,
+                                  struct ramet_client_workspace *ret, struct ramet_error *err);
+/* `state` NULL: of now. */
+int ramet_client_workspace_fork(struct ramet_client *client, const char *workspace, const char *state, const char *name,
+                                struct ramet_client_workspace *ret, struct ramet_error *err);
+/* It takes its parent's name and place; the parent is removed. */
+int ramet_client_workspace_promote(struct ramet_client *client, const char *workspace,
+                                   struct ramet_client_workspace *ret, struct ramet_error *err);
+/* `sandbox` NULL: detaches it. */
+int ramet_client_workspace_attach(struct ramet_client *client, const char *workspace, const char *sandbox,
+                                  struct ramet_client_workspace *ret, struct ramet_error *err);
+/* Keeps the tree as it is under a name; `state` NULL: one is made up. */
+int ramet_client_workspace_snapshot(struct ramet_client *client, const char *workspace, const char *state,
+                                    struct ramet_client_workspace_state *ret, struct ramet_error *err);
+/* *ret is the state that keeps what was there before. */
+int ramet_client_workspace_rollback(struct ramet_client *client, const char *workspace, const char *state,
+                                    struct ramet_client_workspace_state *ret, struct ramet_error *err);
+/* Oldest first; *ret is freed with free(). */
+int ramet_client_workspace_history(struct ramet_client *client, const char *workspace,
+                                   struct ramet_client_workspace_state **ret, size_t *ret_count,
+                                   struct ramet_error *err);
+int ramet_client_remove_workspace(struct ramet_client *client, const char *workspace, struct ramet_error *err);
+
+struct ramet_client_workspace_change {
+    char *path, *old_path; /* old_path: NULL unless it was renamed */
+    char what[128];        /* "added", "content", "renamed,mode", ... */
+};
+struct ramet_client_workspace_diff {
+    struct ramet_client_workspace_change *changes;
+    size_t count;
+    uint64_t added, removed, changed, renamed;
+    uint64_t lines_added, lines_removed, bytes_added, bytes_removed;
+    char *patch; /* any bytes, NUL-terminated after their size; NULL unless it was asked for */
+    size_t patch_size;
+};
+/* Against "NAME", "NAME@STATE", "@STATE" of its own, or NULL: what it was when it was forked. */
+int ramet_client_workspace_diff(struct ramet_client *client, const char *workspace, const char *against, bool patch,
+                                struct ramet_client_workspace_diff *ret, struct ramet_error *err);
+void ramet_client_workspace_diff_free(struct ramet_client_workspace_diff *diff);
+
+struct ramet_client_workspace_merge {
+    const char *from;     /* "NAME" or "NAME@STATE": what it changed is done to the workspace */
+    const char *base;     /* NULL: the common ancestor is known */
+    const char *strategy; /* for conflicts: "ours" or "theirs"; NULL: they leave everything as it was */
+    bool whole_files;     /* no merging of texts by lines */
+    bool dry_run;
+};
+struct ramet_client_workspace_conflict {
+    char kind[32];
+    char *path;
+};
+struct ramet_client_workspace_merged {
+    bool applied; /* false is a success of the call, too: look at the conflicts */
+    struct ramet_client_workspace_conflict *conflicts;
+    size_t conflict_count;
+    uint64_t unresolved, names, files, merged_texts;
+};
+int ramet_client_workspace_merge(struct ramet_client *client, const char *workspace,
+                                 const struct ramet_client_workspace_merge *request,
+                                 struct ramet_client_workspace_merged *ret, struct ramet_error *err);
+void ramet_client_workspace_merged_free(struct ramet_client_workspace_merged *merged);
+
+/* A tar archive that is `read` as it goes: as of ramet_client_send. All of it comes, or nothing. */
+struct ramet_client_workspace_import {
+    const char *into; /* a directory of the workspace, which is there; NULL: it is made */
+    long (*read)(void *context, char *buf, size_t max);
+    void *context;
+};
+int ramet_client_workspace_import(struct ramet_client *client, const char *workspace,
+                                  const struct ramet_client_workspace_import *request,
+                                  struct ramet_client_workspace *ret, struct ramet_error *err);
+/* A tar archive of all, or below `path` (may be NULL), now or in `state` (may be NULL): as of ramet_client_receive. */
+int ramet_client_workspace_export(struct ramet_client *client, const char *workspace, const char *state,
+                                  const char *path, bool (*write)(void *context, const char *bytes, size_t size),
+                                  void *context, struct ramet_error *err);
+
 #ifdef __cplusplus
 }
 #endif
