@@ -62,16 +62,15 @@ class Qemu:
         return said
 
     def batch(self, commands, fd=None):
-        """All in one message, as the daemon does. Returns the last answer, and whether the guest ran meanwhile."""
+        """All in one message, as the daemon does. Returns the last answer, and the events heard meanwhile."""
         text = b"".join(json.dumps({"execute": name, "arguments": arguments}).encode() for name, arguments in commands)
         fds = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd is not None else []
         self.sockets["qmp"].sendmsg([text], fds)
-        answers, ran = 0, False
-        while answers < len(commands):
+        answers, events = [], []
+        while len(answers) < len(commands):
             said = self.hear()
-            answers += "return" in said
-            ran |= said.get("event") == "RESUME"
-        return said["return"], ran
+            (answers if "return" in said else events).append(said)
+        return answers[-1]["return"], events
 
     def call(self, command, **arguments):
         return self.batch([(command, arguments)])[0]
@@ -81,8 +80,9 @@ class Qemu:
         if said.strip():
             raise RuntimeError(said.strip())
 
-    def run(self, memory, size, disk, disk_format="raw", state=None, share=False):
-        """Maps `memory` and opens `disk`; boots, or loads the file `state` and runs on from there."""
+    def run(self, memory, size, disk, disk_format="raw", state=None, share=False, paused=False):
+        """Maps `memory` and opens `disk`; boots, or loads the file `state` and runs on from there, when `paused` not
+        before `cont`."""
         machine = {"path": "/machine"}
         commands = [("object-add", {"qom-type": "memory-backend-file", "id": "ram", "mem-path": memory, "size": size,
                                     "share": share, "merge": False, "dump": False}),
@@ -94,12 +94,19 @@ class Qemu:
         fd = None
         if state is not None:
             fd = os.open(state, os.O_RDONLY)
-            commands += [("getfd", {"fdname": "state"}), ("migrate-incoming", {"uri": "fd:state"})]
-        ran = self.batch(commands + [("cont", {})], fd)[1]
+            events = {"capability": "events", "state": True}
+            commands += [("migrate-set-parameters", {"announce-rounds": 0}),
+                         ("migrate-set-capabilities", {"capabilities": [events]}),
+                         ("getfd", {"fdname": "state"}), ("migrate-incoming", {"uri": "fd:state"})]
+        def there(said):
+            if paused:
+                return said.get("event") == "MIGRATION" and said["data"]["status"] == "completed"
+            return said.get("event") == "RESUME"
+        events = self.batch(commands + ([] if paused else [("cont", {})]), fd)[1]
         if fd is not None:
             os.close(fd)
-        while not ran:
-            ran = self.hear().get("event") == "RESUME"
+        while not any(there(said) for said in events):
+            events = [self.hear()]
 
     def await_agent(self, timeout_s=300):
         """Until the guest's agent answers: it has booted. Nobody reads what is sent before."""
@@ -114,3 +121,13 @@ class Qemu:
             if b'"return"' in text:
                 return
         raise RuntimeError("the guest does not answer")
+
+    def ask_agent(self):
+        """One question to an agent that is there: as the daemon asks first, and as it was asked before the snapshot."""
+        self.agent.send(b'\xff{"execute":"guest-sync-delimited","arguments":{"id":4711}}\n')
+
+    def hear_agent(self, timeout_s=60):
+        self.agent.settimeout(timeout_s)
+        text = b""
+        while b"4711" not in text:
+            text += self.agent.recv(4096)

@@ -11,17 +11,25 @@ answered, since the call began; each child's own part of that, from its branch's
 ("start"); and, a second later, what each child's VMM costs in memory. Then forks of a parent that booted itself, where
 all it wrote since is captured ("booted"), and forks without a pool ("fresh").
 
-"Running" is a promise of the daemon's. "Answering" is the guest's own work: under TCG each child translates
-anew the code it runs, about 0.1 s of CPU time, and two CPUs share eight of those."""
+"Running" is a promise of the daemon's. "Answering" is mostly the guest's own work: under TCG each child translates anew
+the code it runs, and the CPUs share that of all children. So the same is done without Ramet ("bare", bare_qemu.py):
+as many QEMUs of the same machine, all waiting, load the same state, map the same memory in a plain file and have a
+qcow2 overlay as their disk. Nobody captures anything there, so a fork can only come near it."""
+import concurrent.futures
+import contextlib
 import os
+import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools", "demo"))
+from bare_qemu import Qemu, machine_of  # noqa: E402
 from daemon import Daemon  # noqa: E402
 from report import arguments, finish, print_series, promise, series  # noqa: E402
 
-SIZES, MEMORY, QUIET_S = (1, 8, 32), "512M", 0.5
+SIZES, MEMORY, MEMORY_BYTES, QUIET_S = (1, 8, 32), "512M", 512 << 20, 0.5
+STARTS = 2 * os.cpu_count()  # at a time, as in the daemon
 
 
 def await_spares(daemon, count):
@@ -86,14 +94,42 @@ def running_round(daemon, samples, count, spares):
     remove(daemon, answer)
 
 
-def measure(args):
-    rounds = 2 if args.quick else 4
-    samples = Samples()
+def make_overlays(place, count):
+    for index in range(count):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", f"{place}/disk0",
+                        f"{place}/overlay{index}"], check=True)
+
+
+def bare_round(samples, machine, place, count):
+    """QEMUs that wait; then, as the daemon does it: all load, all run, all are asked, all answer."""
+    make_overlays(place, count)
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(STARTS) as threads:
+        vms = [stack.enter_context(Qemu(machine, "-incoming", "defer")) for _ in range(count)]
+        time.sleep(QUIET_S)
+        began = time.monotonic()
+        list(threads.map(lambda i: vms[i].run(f"{place}/memory", MEMORY_BYTES, f"{place}/overlay{i}", "qcow2",
+                                              f"{place}/state", paused=True), range(count)))
+        for vm in vms:
+            vm.call("cont")
+        samples.add(f"bare.{count}.all_running", "us", round((time.monotonic() - began) * 1e6))
+        for vm in vms:
+            vm.ask_agent()
+        for vm in vms:
+            vm.hear_agent()
+        samples.add(f"bare.{count}.all_answer", "us", round((time.monotonic() - began) * 1e6))
+
+
+def pooled(args, samples, place):
+    """Forks and boots by turns with bare QEMUs."""
     os.environ["RAMET_POOL"] = str(max(SIZES))
     with Daemon(args.bin, args.guest) as daemon:
         daemon.import_debian()
         start_parent(daemon)
-        for _ in range(rounds):
+        daemon.json("snapshot", "restored", "--tag", "forked")
+        machine = machine_of(daemon.json("show", "restored")["pid"])
+        for image in ("memory", "state", "disk0"):
+            daemon.json("export", "forked", image, f"{place}/{image}")
+        for _ in range(2 if args.quick else 4):
             await_spares(daemon, max(SIZES))
             samples.add("boot.answer", "us", boot(daemon, "fresh"))
             daemon.run("rm", "fresh")
@@ -101,24 +137,43 @@ def measure(args):
                 one_round(daemon, samples, "pool", count, max(SIZES))
             running_round(daemon, samples, 8, max(SIZES))
             one_round(daemon, samples, "booted", 8, max(SIZES), "booted")
+            for count in (1, 8):
+                await_spares(daemon, max(SIZES))
+                bare_round(samples, machine, place, count)
+
+
+def unpooled(args, samples):
     os.environ["RAMET_POOL"] = "0"
     with Daemon(args.bin, args.guest) as daemon:
         daemon.import_debian()
         start_parent(daemon)
-        for _ in range(rounds):
+        for _ in range(2 if args.quick else 4):
             one_round(daemon, samples, "fresh", 1, 0)
             one_round(daemon, samples, "fresh", 8, 0)
+
+
+def measure(args):
+    samples = Samples()
+    with tempfile.TemporaryDirectory(prefix="ramet-bare-") as place:
+        pooled(args, samples, place)
+    unpooled(args, samples)
     del os.environ["RAMET_POOL"]
     results = samples.series()
-    return results, promises(results)
-
-
-def promises(results):
     p50 = {r["name"]: r["p50"] for r in results}
+    results += [series(f"boot / {name}", "times", [p50["boot.answer"] / p50[name]])
+                for name in ("pool.8.call_running", "pool.8.all_running", "pool.8.all_answer", "pool.8.call",
+                             "bare.8.all_answer")]
+    return results, promises(p50)
+
+
+def promises(p50):
     return [promise("a pooled child runs, its part of a fork of one, p50 ms", p50["pool.1.child.start"] / 1000, "<=", 30),
-            promise("fresh boot / fork -n 8 until all run", p50["boot.answer"] / p50["pool.8.all_running"], ">=", 20),
+            promise("fresh boot / whole call of fork -n 8 until all run", p50["boot.answer"] / p50["pool.8.call_running"],
+                    ">=", 20),
             promise("fresh boot / whole call of fork -n 8, all answering",
-                    p50["boot.answer"] / p50["pool.8.call"], ">=", 20)]
+                    p50["boot.answer"] / p50["pool.8.call"], ">=", 20),
+            promise("fork -n 8 until all answer / eight bare QEMUs from a plain file",
+                    p50["pool.8.all_answer"] / p50["bare.8.all_answer"], "<=", 1.25)]
 
 
 def main():

@@ -172,6 +172,16 @@ static void end_turn(struct ramet_agent *agent)
     pthread_mutex_unlock(&agent->lock);
 }
 
+static int explain(int r, const char *what, struct ramet_error *err)
+{
+    if (r == 0)
+        return 0;
+    ramet_error_prefix(err, "guest agent, %s", what);
+    if (r == -RAMET_TIMEOUT)
+        ramet_error_hint(err, "is qemu-guest-agent running in the guest? its console is in console.log");
+    return r;
+}
+
 int ramet_agent_request(struct ramet_agent *agent, const char *command, const struct ramet_json *arguments,
                         uint64_t deadline_us, struct ramet_json **ret, struct ramet_error *err)
 {
@@ -180,17 +190,19 @@ int ramet_agent_request(struct ramet_agent *agent, const char *command, const st
         r = do_request(agent, command, arguments, deadline_us, ret, err);
         end_turn(agent);
     }
-    if (r == 0)
-        return 0;
-    ramet_error_prefix(err, "guest agent, %s", command);
-    if (r == -RAMET_TIMEOUT)
-        ramet_error_hint(err, "is qemu-guest-agent running in the guest? its console is in console.log");
-    return r;
+    return explain(r, command, err);
 }
 
+/* Synchronising is asking and being answered; another question would cost an emulated guest half as much again. */
 int ramet_agent_ping(struct ramet_agent *agent, unsigned timeout_ms, struct ramet_error *err)
 {
     uint64_t deadline_us = ramet_deadline_us(timeout_ms);
     _cleanup_(ramet_json_cleanup) struct ramet_json *answer = NULL;
-    return ramet_agent_request(agent, "guest-ping", NULL, deadline_us, &answer, err);
+    int r = begin_turn(agent, deadline_us, err);
+    if (r == 0) {
+        r = agent->synced ? do_request(agent, "guest-ping", NULL, deadline_us, &answer, err)
+                          : sync_agent(agent, deadline_us, err);
+        end_turn(agent);
+    }
+    return explain(r, "guest-ping", err);
 }

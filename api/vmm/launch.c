@@ -28,7 +28,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { CALLS_MAX = RAMET_QEMU_DISK_MAX + 8 };
+enum { CALLS_MAX = RAMET_QEMU_DISK_MAX + 9 };
 
 struct ramet_vm *ramet_launch_new(const char *name, const char *log_path)
 {
@@ -213,10 +213,15 @@ static void add_disk(struct batch *batch, size_t index, const char *path)
     ramet_json_set(raw, "file", file);
 }
 
-/* "events": QEMU says when the state is loaded. It arrives with the batch, as a descriptor. */
+/*
+ * "events": QEMU says when the state is loaded. It arrives with the batch, as a descriptor. No announcing: the network
+ * is the VM's own, nobody there has to learn where the guest went; asked to announce itself, the guest's kernel is busy
+ * with that before its agent answers, for as long again as the agent takes under TCG.
+ */
 static void add_state(struct batch *batch)
 {
     struct ramet_json *list = ramet_json_array(), *events = ramet_json_object();
+    ramet_json_set_u64(add(batch, "migrate-set-parameters"), "announce-rounds", 0);
     ramet_json_set_string(events, "capability", "events");
     ramet_json_set_bool(events, "state", true);
     ramet_json_append(list, events);
