@@ -46,16 +46,6 @@ int ramet_route_snapshot_remove(const struct ramet_call *call, struct ramet_json
 
 /* ---- restore ---- */
 
-static int check_restorable(struct ramet_service *service, const char *ref, struct ramet_error *err)
-{
-    struct ramet_snapshot_info snapshot;
-    int rc = ramet_service_snapshot_get(service, ref, &snapshot, err);
-    if (rc < 0 || snapshot.has_memory)
-        return rc;
-    ramet_error_set(err, RAMET_CONFLICT, "snapshot \"%.100s\" has no memory to restore, it can only boot", ref);
-    return ramet_error_hint(err, "boot it with 'ramet run %.100s'", ref);
-}
-
 /* All or none: when one cannot start, those before it go again. */
 static int restore_all(struct ramet_service *service, const struct ramet_run_request *request, unsigned count,
                        struct ramet_json *list, struct ramet_error *err)
@@ -83,7 +73,7 @@ int ramet_route_restore(const struct ramet_call *call, struct ramet_json **ret, 
     unsigned count;
     int rc = ramet_run_body(call->body, call->param, &request, &count, err);
     if (rc == 0)
-        rc = check_restorable(service, call->param, err);
+        rc = ramet_service_check_restorable(service, call->param, err);
     if (rc < 0)
         return rc;
     _cleanup_(ramet_json_cleanup) struct ramet_json *list = ramet_json_array();

@@ -292,6 +292,8 @@ int ramet_service_sandbox_names(struct ramet_service *service, const char *ref, 
 int ramet_service_snapshot_names(struct ramet_service *service, const char *ref, struct ramet_object_names *ret,
                                  struct ramet_error *err);
 
+/* Whether the snapshot can be restored: RAMET_CONFLICT when it can only boot. Reads nothing of it. */
+int ramet_service_check_restorable(struct ramet_service *service, const char *ref, struct ramet_error *err);
 int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, struct ramet_snapshot_info *ret,
                                struct ramet_error *err);
 int ramet_service_snapshots(struct ramet_service *service, struct ramet_snapshot_info **ret, size_t *ret_count,

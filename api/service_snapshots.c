@@ -113,6 +113,16 @@ static void fill_working_set(struct ramet_service *service, const struct ramet_s
     ramet_working_set_free(&set);
 }
 
+int ramet_service_check_restorable(struct ramet_service *service, const char *ref, struct ramet_error *err)
+{
+    _cleanup_(ramet_snapshot_cleanup) struct ramet_snapshot *snapshot = NULL;
+    int r = ramet_catalog_find(service->catalog, ref, &snapshot, err);
+    if (r < 0 || ramet_snapshot_image(snapshot, "memory"))
+        return r;
+    ramet_error_set(err, RAMET_CONFLICT, "snapshot \"%.100s\" has no memory to restore, it can only boot", ref);
+    return ramet_error_hint(err, "boot it with 'ramet run %.100s'", ref);
+}
+
 int ramet_service_snapshot_get(struct ramet_service *service, const char *ref, struct ramet_snapshot_info *ret,
                                struct ramet_error *err)
 {
