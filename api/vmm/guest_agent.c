@@ -97,17 +97,17 @@ static int await_sync(struct ramet_agent *agent, int64_t id, uint64_t deadline_u
 }
 
 /*
- * Asks again every two seconds: the guest may be booting, or its agent restarting. The leading 0xff
- * makes the agent drop a request that was cut off by the fork.
+ * Asks again, after two seconds first and ever later then: the guest may be booting, its agent restarting, or both slow;
+ * only the last question's answer counts. The leading 0xff makes the agent drop a request that was cut off by the fork.
  */
 static int sync_agent(struct ramet_agent *agent, uint64_t deadline_us, struct ramet_error *err)
 {
-    for (;;) {
+    for (unsigned wait_ms = RESEND_MS;; wait_ms *= 2) {
         int64_t id = agent->next_id++;
         _cleanup_(ramet_json_cleanup) struct ramet_json *arguments = ramet_json_object();
         ramet_json_set_i64(arguments, "id", id);
         int r = send_request(agent, "\xff", "guest-sync-delimited", arguments, deadline_us, err);
-        uint64_t slice_us = ramet_deadline_us(RESEND_MS);
+        uint64_t slice_us = ramet_deadline_us(wait_ms);
         if (r == 0)
             r = await_sync(agent, id, slice_us < deadline_us ? slice_us : deadline_us, err);
         agent->synced = r == 0;
