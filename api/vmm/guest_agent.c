@@ -97,8 +97,9 @@ static int await_sync(struct ramet_agent *agent, int64_t id, uint64_t deadline_u
 }
 
 /*
- * Asks again, after two seconds first and ever later then: the guest may be booting, its agent restarting, or both slow;
- * only the last question's answer counts. The leading 0xff makes the agent drop a request that was cut off by the fork.
+ * Asks again, after two seconds first and ever later then: the guest may be booting, its agent restarting, or both
+ * slow; only the last question's answer counts. The leading 0xff makes the agent drop a request that was cut off by the
+ * fork.
  */
 static int sync_agent(struct ramet_agent *agent, uint64_t deadline_us, struct ramet_error *err)
 {
