@@ -116,12 +116,15 @@ int ramet_service_workspace_import(struct ramet_service *service, const char *na
 static int bring_over(struct ramet_service *service, struct ramet_workspace *workspace, struct ramet_workspace *fork,
                       struct ramet_error *err)
 {
-    _cleanup_(ramet_wview_cleanup) struct ramet_workspace *before = NULL;
-    const struct ramet_wmerge_options options = {.strategy = RAMET_WTAKE_THEIRS, .whole_files = true, .times = true};
+    _cleanup_(ramet_wview_cleanup) struct ramet_workspace *before = NULL, *base = NULL;
+    struct ramet_wmerge_options options = {.strategy = RAMET_WTAKE_THEIRS, .whole_files = true, .times = true};
     struct ramet_wmerge_result result = {0};
     int r = ramet_workspace_mount_flush(service->workspace_mount, err);
     if (r == 0)
         r = ramet_wview_open(workspace, &before, err);
+    if (r == 0)
+        r = ramet_workspace_base_open(fork, &base, err);
+    options.base = base; /* named, so that nothing is kept of the fork for a next time */
     if (r == 0)
         r = ramet_workspace_merge(workspace, fork, &options, &result, err);
     if (r == 0 && !result.applied)

@@ -11,9 +11,10 @@
  * one. Texts that the sides changed in different regions are merged by lines, unless
  * `whole_files` is set.
  *
- * The ancestor: a fork keeps the tree it was made with for as long as it lives
- * (ramet_workspace_base_open). Merging does not move it: what was merged once is found to be
- * the same in both, later.
+ * The ancestor: what was merged last of the two, which is kept as a state of the workspace
+ * that it was taken of (merge_base.h), else the tree a fork was made with, which it keeps for
+ * as long as it lives (ramet_workspace_base_open). So a second merge brings what changed since
+ * the first. One with a base of the caller's, or of a state, leaves all that as it is.
  */
 #ifndef RAMET_WORKSPACE_MERGE_H
 #define RAMET_WORKSPACE_MERGE_H

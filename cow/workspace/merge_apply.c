@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "diff.h"
+#include "merge_base.h"
 #include "pages.h"
 #include "task.h"
 #include "workspace_private.h"
@@ -396,5 +397,7 @@ int ramet_wmerge_apply(struct ramet_wmerge_plan *plan, struct ramet_workspace *o
         r = ramet_error_set(err, RAMET_BUSY, "workspace \"%s\" changed while it was merged", ours->name);
     if (r == 0)
         r = apply_all(&apply, err);
+    if (r == 0 && plan->kept_serial)
+        r = ramet_wmerge_note(ours, apply.task.change, plan->theirs_serial, plan->kept_serial, err);
     return ramet_wtask_end(&apply.task, r, err);
 }

@@ -39,6 +39,7 @@ struct ramet_wmerge_plan {
     struct ramet_workspace *view[RAMET_WSIDES];
     const struct ramet_wmerge_options *options;
     struct ramet_wmerge_result *result;
+    uint64_t theirs_serial, kept_serial; /* noted with the merge (merge_base.h); 0: nothing is */
     struct ramet_wcompared ours, theirs;
     struct ramet_u64map alias[RAMET_WSIDES]; /* inode of a side -> object, where they differ */
     struct ramet_wobject *objects;

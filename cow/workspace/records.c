@@ -164,6 +164,12 @@ static void put_sub(struct ramet_wkey *key, uint64_t number)
     key->sub_size += 8;
 }
 
+void ramet_wkey_merged(struct ramet_wkey *key, uint64_t serial)
+{
+    ramet_wkey_first(key, 0, RAMET_WTYPE_MERGED);
+    put_sub(key, serial);
+}
+
 void ramet_wkey_orphan(struct ramet_wkey *key, uint64_t ino)
 {
     ramet_wkey_first(key, 0, RAMET_WTYPE_ORPHAN);

@@ -70,6 +70,7 @@ uint64_t ramet_winode_blocks(const struct ramet_winode *inode);
 
 void ramet_wkey_inode(struct ramet_wkey *key, uint64_t ino);
 void ramet_wkey_info(struct ramet_wkey *key);
+void ramet_wkey_merged(struct ramet_wkey *key, uint64_t serial);
 void ramet_wkey_orphan(struct ramet_wkey *key, uint64_t ino);
 void ramet_wkey_group(struct ramet_wkey *key, uint64_t ino, uint64_t group);
 /* The first key an entry with this hash may have when `name` is NULL. */

@@ -27,6 +27,7 @@ enum ramet_wtype {
     RAMET_WTYPE_ORPHAN = 5, /* of inode 0; sub: the number of an inode that is open but has no name */
     RAMET_WTYPE_INFO = 6,   /* of inode 0: what the whole workspace counts */
     RAMET_WTYPE_NAME = 7,   /* sub: a directory's number, a name's cookie (8 bytes each, big-endian): a further name */
+    RAMET_WTYPE_MERGED = 8, /* of inode 0; sub: a workspace's serial (8 bytes, big-endian): what was merged of it */
 };
 
 struct ramet_wkey {

@@ -117,6 +117,15 @@ def merged(vm, check):
     check(done.returncode not in (0, 1) and "theirs" in done.stdout, "ramet ws merge says so", done.stdout + done.stderr)
     answer = vm.post("/v1/workspaces/ours/merge", {"from": "theirs", "resolutions": {"theirs": "theirs"}})
     check(answer["applied"] and text(f"{path}/theirs") == "theirs again\n", "until it is resolved", str(answer))
+    put(f"{path}/theirs", "ours decided\n")
+    put(f"{other}/later", "later\n")
+    answer = vm.post("/v1/workspaces/ours/merge", {"from": "theirs"})
+    check(answer["applied"] and text(f"{path}/theirs") == "ours decided\n" and text(f"{path}/later") == "later\n",
+          "a merge brings what changed since the one before it", str(answer))
+    kept = [s["name"] for s in vm.get("/v1/workspaces/theirs/history")["states"]]
+    check(len(kept) == 1 and kept[0].startswith("merged-"), "which is kept as one state", str(kept))
+    check(vm.ramet("ws", "merge", "theirs", "ours").returncode == 0 and text(f"{other}/theirs") == "ours decided\n",
+          "and the other way round it is known too")
     for name in ("ours", "theirs"):
         vm.delete(f"/v1/workspaces/{name}")
 

@@ -214,6 +214,8 @@ void mworld_merge(struct mworld *world)
     bool ours_still = !mtree_compare(base, &ours->tree, false, true);
     bool theirs_still = !mtree_compare(base, &theirs->tree, false, true);
     mtree_copy(&before, &ours->tree);
+    /* Named, since what the result is compared with goes by forks; tests/unit/test_workspace_merge.c has the others. */
+    must(ramet_workspace_base_open(base == &ours->base ? ours->ws : theirs->ws, &options.base, &err));
     int r = ramet_workspace_merge(ours->ws, theirs->ws, &options, &result, &err);
     if (r == -RAMET_CONFLICT && options.strategy != RAMET_WTAKE_NONE) { /* renames that contradict each other */
         result = (struct ramet_wmerge_result){0};

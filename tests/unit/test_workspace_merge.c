@@ -4,6 +4,7 @@
 
 #include "workspace/diff.h"
 #include "workspace/merge.h"
+#include "workspace/view.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct sides {
     uint64_t d; /* a directory in both, with "f" in it */
     uint64_t f;
     bool orphans; /* ours has an open file without a name, which counts are of too */
+    bool finds;   /* merges find their base; else it is what theirs was forked with, each time */
 };
 
 static uint64_t put_text(struct ramet_workspace *ws, uint64_t dir, const char *name, const char *text)
@@ -75,12 +77,16 @@ static void merge(struct sides *sides, enum ramet_wtake strategy, const char *ex
 {
     struct ramet_wmerge_options options = {.strategy = strategy};
     struct ramet_wmerge_result result;
-    struct ramet_workspace *before = NULL;
+    struct ramet_workspace *before = NULL, *base = NULL;
     char text[2048] = "";
     size_t used = 0;
     if (strategy == RAMET_WTAKE_NONE && expected[0])
         check_ok(ramet_workspace_fork(sides->ours, "before", &before, &err));
+    if (!sides->finds)
+        check_ok(ramet_workspace_base_open(sides->theirs, &base, &err));
+    options.base = base;
     check_ok(ramet_workspace_merge(sides->ours, sides->theirs, &options, &result, &err));
+    ramet_wview_close(base);
     for (size_t i = 0; i < result.conflict_count; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s %s\n",
                                  ramet_wconflict_name(result.conflicts[i].kind), result.conflicts[i].path);
@@ -363,6 +369,7 @@ static void directories_into_one_another(void **state)
     assert_false(result.applied);
     assert_int_equal(result.conflicts[0].kind, RAMET_WCONFLICT_RENAME);
     ramet_wmerge_result_free(&result);
+    check_ok(ramet_workspace_base_open(s.theirs, &options.base, &err));
     for (int by = 0; by < 2; by++) {
         options.strategy = by == 0 ? RAMET_WTAKE_OURS : RAMET_WTAKE_THEIRS;
         check_ok(ramet_workspace_merge(s.ours, s.theirs, &options, &result, &err));
@@ -372,6 +379,7 @@ static void directories_into_one_another(void **state)
         check_ok(ramet_wfile_parent(s.ours, by == 0 ? a : b, &parent, &err));
         assert_int_equal(parent, by == 0 ? b : a);
     }
+    ramet_wview_close(options.base);
     end(&s);
 }
 
@@ -431,7 +439,8 @@ static void ancestors_are_found(void **state)
         ramet_workspace_unref(all[i]);
 }
 
-/* What came over once and was changed since: the base knows nothing of it, so it is asked about, never passed over. */
+/* What came over once and was changed since, with a base that is named again: it knows nothing of it, so it is asked
+ * about, never passed over. */
 static void changes_after_a_merge_conflict(void **state)
 {
     struct sides s = split(state);
@@ -484,6 +493,106 @@ static void quota_holds_for_merges(void **state)
     end(&s);
 }
 
+/* A second merge brings what changed since the first: what ours decided in between stays. */
+static void the_base_advances(void **state)
+{
+    struct world *world = *state;
+    struct sides s = split(state);
+    struct ramet_workspace_state *states;
+    size_t count;
+    uint64_t other = put_text(s.theirs, RAMET_ROOT, "other", "theirs\n");
+    s.finds = true;
+    set_text(s.theirs, s.f, "theirs\n");
+    set_text(s.ours, s.f, "ours\n");
+    merge(&s, RAMET_WTAKE_NONE, "both-modified d/f\n");
+    merge(&s, RAMET_WTAKE_OURS, "both-modified d/f\n");
+    check_ok(ramet_workspace_states(s.theirs, &states, &count, &err));
+    assert_int_equal(count, 1); /* one that is refused keeps nothing */
+    free(states);
+    uint64_t mine = find(s.ours, RAMET_ROOT, "other");
+    set_text(s.ours, mine, "not theirs\n");
+    for (int round = 0; round < 3; round++) {
+        put_text(s.theirs, RAMET_ROOT, round == 0 ? "new-0" : round == 1 ? "new-1" : "new-2", "x");
+        merge(&s, RAMET_WTAKE_NONE, "");
+        expect_text(s.ours, s.d, "f", "ours\n");
+        expect_text(s.ours, RAMET_ROOT, "other", "not theirs\n");
+        expect_text(s.ours, RAMET_ROOT, round == 0 ? "new-0" : round == 1 ? "new-1" : "new-2", "x");
+        if (round == 0) { /* also when the store was closed in between */
+            ramet_workspace_unref(s.theirs);
+            world_reopen(world);
+            s.ours = world->ws;
+            check_ok(ramet_workspace_find(world->set, "theirs", &s.theirs, &err));
+        }
+        if (round == 1)
+            check_ok(ramet_workspaces_checkpoint(world->set, &err));
+    }
+    check_ok(ramet_workspace_states(s.theirs, &states, &count, &err));
+    assert_int_equal(count, 1);
+    free(states);
+    /* And back: theirs takes what ours decided, and nothing conflicts. */
+    struct sides back = {.ours = s.theirs, .theirs = s.ours, .finds = true};
+    merge(&back, RAMET_WTAKE_NONE, "");
+    expect_same(s.ours, s.theirs);
+    set_text(s.theirs, other, "once more\n");
+    merge(&s, RAMET_WTAKE_NONE, "");
+    expect_text(s.ours, RAMET_ROOT, "other", "once more\n");
+    end(&s);
+}
+
+/* A rollback of either side to before the merge takes the base back with it. */
+static void rollbacks_take_the_base_back(void **state)
+{
+    struct world *world = *state;
+    struct sides s = split(state);
+    s.finds = true;
+    check_ok(ramet_workspace_snapshot(s.ours, "before", NULL, &err));
+    check_ok(ramet_workspace_snapshot(s.theirs, "begin", NULL, &err));
+    put_text(s.theirs, RAMET_ROOT, "came", "over");
+    merge(&s, RAMET_WTAKE_NONE, "");
+    expect_text(s.ours, RAMET_ROOT, "came", "over");
+    check_ok(ramet_workspace_rollback(s.ours, "before", NULL, &err));
+    ramet_workspace_unref(world->ws);
+    check_ok(ramet_workspace_find(world->set, "main", &world->ws, &err));
+    s.ours = world->ws;
+    expect_none(s.ours, RAMET_ROOT, "came");
+    merge(&s, RAMET_WTAKE_NONE, ""); /* it is as if it had never been */
+    expect_text(s.ours, RAMET_ROOT, "came", "over");
+    /* Theirs goes back: that is no change of theirs that ours would have to follow. */
+    check_ok(ramet_workspace_rollback(s.theirs, "begin", NULL, &err));
+    ramet_workspace_unref(s.theirs);
+    check_ok(ramet_workspace_find(world->set, "theirs", &s.theirs, &err));
+    merge(&s, RAMET_WTAKE_NONE, "");
+    expect_text(s.ours, RAMET_ROOT, "came", "over");
+    end(&s);
+}
+
+/* A fork has what its parent merged; a state that was removed leaves the fork's own base. */
+static void forks_know_what_was_merged(void **state)
+{
+    struct world *world = *state;
+    struct sides s = split(state);
+    struct ramet_workspace_state *states;
+    struct ramet_workspace *heir;
+    size_t count;
+    s.finds = true;
+    set_text(s.theirs, s.f, "theirs\n");
+    merge(&s, RAMET_WTAKE_NONE, "");
+    check_ok(ramet_workspace_fork(s.ours, "heir", &heir, &err));
+    struct sides t = {.ours = heir, .theirs = s.theirs, .finds = true};
+    set_text(heir, s.f, "heir\n");
+    merge(&t, RAMET_WTAKE_NONE, "");
+    expect_text(heir, s.d, "f", "heir\n");
+    check_ok(ramet_workspace_states(s.theirs, &states, &count, &err));
+    assert_int_equal(count, 2); /* one for each that it was merged into */
+    for (size_t i = 0; i < count; i++)
+        check_ok(ramet_workspace_state_remove(s.theirs, states[i].name, &err));
+    free(states);
+    merge(&t, RAMET_WTAKE_NONE, "both-modified d/f\n");
+    ramet_workspace_unref(heir);
+    (void)world;
+    end(&s);
+}
+
 #define case_of(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
@@ -508,6 +617,9 @@ int main(void)
         case_of(changes_after_a_merge_conflict),
         case_of(a_replacement_that_came_over_is_one_file),
         case_of(quota_holds_for_merges),
+        case_of(the_base_advances),
+        case_of(rollbacks_take_the_base_back),
+        case_of(forks_know_what_was_merged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
