@@ -183,7 +183,9 @@ int ramet_audit_verify(const char *dir, const struct ramet_audit_expect *expect,
     c.notes = open_memstream(&report.notes, &sizes[1]);
     int rc = c.problems && c.notes ? check_all(&c, dir, err)
                                    : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to verify the audit");
-    if ((c.problems && fclose(c.problems) != 0) | (c.notes && fclose(c.notes) != 0) && rc == 0)
+    bool lost = c.problems && fclose(c.problems) != 0;
+    lost |= c.notes && fclose(c.notes) != 0;
+    if (lost && rc == 0)
         rc = ramet_error_set(err, RAMET_NO_MEMORY, "no memory to verify the audit");
     if (rc < 0) {
         ramet_audit_report_clear(&report);

@@ -142,7 +142,7 @@ static void write_all(FILE *out, struct ramet_metrics *metrics, const struct ram
     const char *last = NULL;
     for (size_t i = 0; i < RAMET_DURATIONS; i++) {
         write_head(out, &last, durations[i].family, durations[i].help, "histogram");
-        write_histogram(out, metrics, i);
+        write_histogram(out, metrics, (enum ramet_duration)i);
     }
     for (size_t i = 0; i < RAMET_COUNTS; i++) {
         write_head(out, &last, counts[i].family, counts[i].help, "counter");

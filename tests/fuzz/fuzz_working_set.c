@@ -13,7 +13,7 @@ enum { magic = 0x53574d52, memory_pages = 40 };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char key[] = "working-set/" FUZZ_SNAPSHOT;
-    struct ramet_snapshot *snapshot;
+    struct ramet_snapshot *snapshot = NULL;
     struct ramet_image *memory;
     struct ramet_working_set set;
     if (size < 1)
