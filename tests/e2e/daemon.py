@@ -288,6 +288,7 @@ def arguments():
 
 # A guest program that holds 32 MiB of known state and counts, on disk too, with fsync. It answers "get" with its
 # count, the digest of its state and 16 bytes of it in hex ("count": without the digest); "set TEXT" writes there.
+# MD5: where guests are emulated it takes 0.4 s of CPU, and SHA-256 8 s.
 COUNTER = r'''
 import hashlib, os, select, socket, sys
 state = bytearray(32 << 20)
@@ -306,12 +307,19 @@ while True:
         words = link.recv(4096).decode().split(" ", 1)
         if words[0] == "set":
             text = words[1].encode(); state[4096:4096 + len(text)] = text
-        digest = hashlib.sha256(state).hexdigest() if words[0] != "count" else "-"
+        digest = hashlib.md5(state).hexdigest() if words[0] != "count" else "-"
         link.sendall(b"%d %s %s" % (count, digest.encode(), state[4096:4112].hex().encode()))
         link.close()
 '''
-ASK = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect('/root/counter.sock');"
-       "s.sendall(sys.argv[1].encode()); print(s.makefile().read())")
+# With `python3 -IS`, which starts in half the time.
+ASK = r'''
+import _socket, sys
+link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM); link.connect("/root/counter.sock")
+link.sendall(sys.argv[1].encode())
+answer = b""
+while piece := link.recv(4096): answer += piece
+print(answer.decode())
+'''
 
 
 def known_digest(text=None):
@@ -319,7 +327,7 @@ def known_digest(text=None):
     state = bytearray(b"".join(hashlib.sha256(b"%d" % page).digest() * 128 for page in range(8192)))
     if text is not None:
         state[4096:4096 + len(text)] = text.encode()
-    return hashlib.sha256(state).hexdigest()
+    return hashlib.md5(state).hexdigest()
 
 
 def start_counter(daemon, sandbox):
@@ -330,7 +338,7 @@ def start_counter(daemon, sandbox):
 
 def ask(daemon, sandbox, words="get"):
     """Count, digest of the state, and the 16 bytes at which "set" writes."""
-    count, digest, text = daemon.exec(sandbox, "python3", "-c", ASK, words).strip().split(" ")
+    count, digest, text = daemon.exec(sandbox, "python3", "-IS", "-c", ASK, words).strip().split(" ")
     return int(count), digest, bytes.fromhex(text)
 
 
