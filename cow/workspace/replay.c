@@ -168,11 +168,12 @@ static int apply(struct ramet_wreplay *replay, const uint8_t *items, size_t size
 {
     struct ramet_reader reader = {.data = items, .size = size};
     struct ramet_workspace *head = NULL;
+    uint64_t serial = 0;
     int r = 0;
     while (r == 0 && reader.at < reader.size) {
         uint8_t kind = ramet_reader_u8(&reader);
         if (kind == RAMET_WITEM_TREE)
-            head = by_serial(replay->set, ramet_reader_u64(&reader));
+            head = by_serial(replay->set, serial = ramet_reader_u64(&reader));
         else if (kind == RAMET_WITEM_PUT || kind == RAMET_WITEM_DELETE)
             r = apply_op(replay, &reader, kind == RAMET_WITEM_PUT, head, err);
         else if (kind == RAMET_WITEM_HEAD)
@@ -183,6 +184,8 @@ static int apply(struct ramet_wreplay *replay, const uint8_t *items, size_t size
             replay->epoch = ramet_reader_u32(&reader);
         else
             r = senseless(err, "an item of an unknown kind");
+        if (kind == RAMET_WITEM_HEAD || kind == RAMET_WITEM_DROP) /* it may be the one that went */
+            head = serial ? by_serial(replay->set, serial) : NULL;
         if (r == 0 && reader.failed)
             r = senseless(err, "an item that is cut off");
     }
