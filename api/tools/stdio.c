@@ -16,6 +16,8 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "tools/child.h"
+#include "tools/line_reader.h"
 #include "vmm/clock.h"
 #include "vmm/process.h"
 
@@ -29,7 +31,6 @@
 
 enum {
     read_bytes = 64 << 10,
-    keep_bytes = 1 << 20,        /* of the line's buffer, between lines */
     queue_max = 64 << 20,        /* bytes that wait to be written */
     reply_queue_max = 256 << 10, /* beyond so many, the server's own requests get no replies */
     stderr_kept = 4 << 10,
@@ -54,10 +55,9 @@ struct outgoing {
 };
 
 struct ramet_stdio {
-    struct ramet_process *process;
+    struct ramet_child child;
     pid_t pid;
-    int in_fd, out_fd, err_fd, wake_fd;
-    size_t message_max;
+    int wake_fd;
     void (*heard)(void *context, const struct ramet_rpc_message *notification);
     void *context;
     pthread_t thread;
@@ -74,11 +74,7 @@ struct ramet_stdio {
     unsigned junk_count;
     char junk[128]; /* begin of the last line that was no JSON-RPC */
 
-    /* The thread's: the line so far. */
-    char *line;
-    size_t line_size, line_capacity;
-    bool too_long;
-    struct ramet_id_finder finder;
+    struct ramet_line_reader lines; /* the thread's */
 };
 
 /* ---- waiters ---- */
@@ -179,7 +175,7 @@ static bool write_queue(struct ramet_stdio *server)
     pthread_mutex_lock(&server->lock);
     while (server->queue && n > 0) {
         struct outgoing *first = server->queue;
-        n = write(server->in_fd, first->text + first->written, first->size - first->written);
+        n = write(server->child.in_fd, first->text + first->written, first->size - first->written);
         if (n > 0 && (first->written += (size_t)n) == first->size)
             drop(server, &server->queue);
     }
@@ -230,8 +226,9 @@ static void take_request(struct ramet_stdio *server, const struct ramet_rpc_mess
     pthread_mutex_unlock(&server->lock);
 }
 
-static void take_line(struct ramet_stdio *server, const char *line, size_t size)
+static void take_line(void *context, const char *line, size_t size)
 {
+    struct ramet_stdio *server = context;
     struct ramet_rpc_message message;
     while (size > 0 && (line[size - 1] == '\r' || line[size - 1] == ' '))
         size--;
@@ -247,84 +244,32 @@ static void take_line(struct ramet_stdio *server, const char *line, size_t size)
         server->heard(server->context, &message);
 }
 
-/* The end of a line that was thrown away. */
-static void end_too_long(struct ramet_stdio *server)
+static void take_lost(void *context, uint64_t id)
 {
+    struct ramet_stdio *server = context;
     pthread_mutex_lock(&server->lock);
-    struct waiter *waiter = server->finder.found ? take_waiter(server, server->finder.id) : NULL;
+    struct waiter *waiter = take_waiter(server, id);
     if (waiter)
-        settle(
-            waiter,
-            ramet_error_set(&waiter->err, RAMET_TOO_LARGE, "its answer is larger than %zu bytes", server->message_max),
-            (struct ramet_rpc_answer){0});
+        settle(waiter,
+               ramet_error_set(&waiter->err, RAMET_TOO_LARGE, "its answer is larger than %zu bytes", server->lines.max),
+               (struct ramet_rpc_answer){0});
     pthread_mutex_unlock(&server->lock);
-    server->too_long = false;
-}
-
-/* A piece of a line, without its newline. */
-static void add_to_line(struct ramet_stdio *server, const char *data, size_t size)
-{
-    if (size == 0)
-        return;
-    if (!server->too_long && server->line_size + size > server->message_max) {
-        server->too_long = true;
-        server->finder = (struct ramet_id_finder){0};
-        ramet_id_finder_feed(&server->finder, server->line, server->line_size);
-        server->line_size = 0;
-    }
-    if (server->too_long) {
-        ramet_id_finder_feed(&server->finder, data, size);
-        return;
-    }
-    if (server->line_size + size > server->line_capacity) {
-        size_t capacity = (server->line_size + size) * 2;
-        char *grown = realloc(server->line, capacity);
-        if (!grown) {
-            /* As good as too large. */
-            server->message_max = server->line_size;
-            add_to_line(server, data, size);
-            return;
-        }
-        server->line = grown;
-        server->line_capacity = capacity;
-    }
-    memcpy(server->line + server->line_size, data, size);
-    server->line_size += size;
-}
-
-static void end_line(struct ramet_stdio *server)
-{
-    if (server->too_long)
-        end_too_long(server);
-    else
-        take_line(server, server->line, server->line_size);
-    server->line_size = 0;
-    if (server->line_capacity > keep_bytes) {
-        free(STEAL(server->line));
-        server->line_capacity = 0;
-    }
 }
 
 /* False at its end. */
 static bool read_output(struct ramet_stdio *server, char *buf)
 {
-    ssize_t n = read(server->out_fd, buf, read_bytes);
+    ssize_t n = read(server->child.out_fd, buf, read_bytes);
     if (n <= 0)
         return n < 0 && (errno == EAGAIN || errno == EINTR);
-    for (const char *at = buf, *end = buf + n; at < end;) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        add_to_line(server, at, (size_t)((newline ? newline : end) - at));
-        if (newline)
-            end_line(server);
-        at = newline ? newline + 1 : end;
-    }
+    ramet_line_reader_feed(&server->lines, buf, (size_t)n);
     return true;
 }
 
 /* The last of what it says on standard error. False at its end. */
 static bool read_errors(struct ramet_stdio *server, char *buf)
 {
-    ssize_t n = read(server->err_fd, buf, read_bytes);
+    ssize_t n = read(server->child.err_fd, buf, read_bytes);
     if (n <= 0)
         return n < 0 && (errno == EAGAIN || errno == EINTR);
     size_t size = (size_t)n < stderr_kept ? (size_t)n : stderr_kept;
@@ -361,11 +306,11 @@ static void converse(struct ramet_stdio *server, char *buf)
 {
     bool reading = true, writing, said_all = false;
     while (reading && !is_stopping(server, &writing)) {
-        struct pollfd fds[] = {{server->out_fd, POLLIN, 0},
-                               {said_all ? -1 : server->err_fd, POLLIN, 0},
+        struct pollfd fds[] = {{server->child.out_fd, POLLIN, 0},
+                               {said_all ? -1 : server->child.err_fd, POLLIN, 0},
                                {server->wake_fd, POLLIN, 0},
-                               {ramet_process_pidfd(server->process), POLLIN, 0},
-                               {writing ? server->in_fd : -1, POLLOUT, 0}};
+                               {ramet_process_pidfd(server->child.process), POLLIN, 0},
+                               {writing ? server->child.in_fd : -1, POLLOUT, 0}};
         eventfd_t count;
         if (poll(fds, 5, -1) < 0)
             continue;
@@ -390,10 +335,10 @@ static void *run(void *arg)
     int status = 0;
     if (buf)
         converse(server, buf);
-    close(STEAL_FD(server->in_fd));
-    ramet_process_end(server->process, grace_ms, &status);
+    close(STEAL_FD(server->child.in_fd));
+    ramet_process_end(server->child.process, grace_ms, &status);
     while (buf && read_errors(server, buf)) {
-        struct pollfd more = {server->err_fd, POLLIN, 0};
+        struct pollfd more = {server->child.err_fd, POLLIN, 0};
         if (poll(&more, 1, 0) <= 0)
             break;
     }
@@ -408,78 +353,13 @@ static void *run(void *arg)
 
 /* ---- start and stop ---- */
 
-static const char *path_of(const char *const *env)
-{
-    for (; env && *env; env++)
-        if (strncmp(*env, "PATH=", 5) == 0)
-            return *env + 5;
-    return "/usr/local/bin:/usr/bin:/bin";
-}
-
-/* The program's path, as a shell would find it. Owned by the caller. */
-static int find_program(const struct ramet_stdio_options *options, char **ret, struct ramet_error *err)
-{
-    const char *name = options->argv[0];
-    if (!strchr(name, '/')) {
-        for (const char *at = path_of(options->env); *at;) {
-            int size = (int)strcspn(at, ":");
-            char *path = NULL;
-            if (size && asprintf(&path, "%.*s/%s", size, at, name) >= 0 && access(path, X_OK) == 0) {
-                *ret = path;
-                return 0;
-            }
-            if (size)
-                free(path);
-            at += size + (at[size] == ':');
-        }
-        ramet_error_set(err, RAMET_UNAVAILABLE, "the command \"%.200s\" is not installed", name);
-        return ramet_error_hint(err, "install it, or name its path: the daemon looks on its own PATH");
-    }
-    *ret = strdup(name);
-    return *ret ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory to start \"%.200s\"", name);
-}
-
-static int spawn(struct ramet_stdio *server, const struct ramet_stdio_options *options, struct ramet_error *err)
-{
-    _autofree_ char *program = NULL;
-    size_t count = 0;
-    int rc = find_program(options, &program, err);
-    if (rc < 0)
-        return rc;
-    while (options->argv[count])
-        count++;
-    _autofree_ const char **argv = calloc(count + 1, sizeof *argv);
-    int in[2] = {-1, -1}, out[2] = {-1, -1}, errors[2] = {-1, -1};
-    if (!argv || pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(errors, O_CLOEXEC) < 0) {
-        rc = ramet_error_set(err, RAMET_NO_MEMORY, "no memory or no descriptors to start \"%.200s\"", options->argv[0]);
-    } else {
-        memcpy(argv, options->argv, count * sizeof *argv);
-        argv[0] = program;
-        rc = ramet_process_spawn(&(struct ramet_spawn){.argv = argv,
-                                                       .env = options->env,
-                                                       .output_fd = out[1],
-                                                       .input_fd = in[0],
-                                                       .error_fd = errors[1],
-                                                       .directory = options->directory ? options->directory : "/"},
-                                 &server->process, err);
-    }
-    const int theirs[] = {in[0], out[1], errors[1]};
-    for (size_t i = 0; i < 3; i++)
-        if (theirs[i] >= 0)
-            close(theirs[i]);
-    server->in_fd = in[1];
-    server->out_fd = out[0];
-    server->err_fd = errors[0];
-    return rc;
-}
-
 static int start(struct ramet_stdio *server, const struct ramet_stdio_options *options, struct ramet_error *err)
 {
-    int rc = spawn(server, options, err);
+    int rc = ramet_child_start(options->argv, options->env, options->directory, &server->child, err);
     if (rc < 0)
         return rc;
-    server->pid = ramet_process_pid(server->process);
-    const int ours[] = {server->in_fd, server->out_fd, server->err_fd};
+    server->pid = ramet_process_pid(server->child.process);
+    const int ours[] = {server->child.in_fd, server->child.out_fd, server->child.err_fd};
     for (size_t i = 0; i < 3; i++)
         if (fcntl(ours[i], F_SETFL, O_NONBLOCK) < 0)
             return ramet_error_os(err, errno, "cannot use a pipe");
@@ -495,8 +375,10 @@ int ramet_stdio_start(const struct ramet_stdio_options *options, struct ramet_st
     struct ramet_stdio *server = calloc(1, sizeof *server);
     if (!server)
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a server");
-    server->in_fd = server->out_fd = server->err_fd = server->wake_fd = -1;
-    server->message_max = options->message_max;
+    server->child = (struct ramet_child){.in_fd = -1, .out_fd = -1, .err_fd = -1};
+    server->wake_fd = -1;
+    server->lines = (struct ramet_line_reader){
+        .max = options->message_max, .line = take_line, .lost = take_lost, .context = server};
     server->heard = options->heard;
     server->context = options->context;
     server->queue_end = &server->queue;
@@ -528,15 +410,15 @@ void ramet_stdio_stop(struct ramet_stdio *server)
         wake(server);
         pthread_join(server->thread, NULL);
     }
-    ramet_process_free(server->process);
+    ramet_process_free(server->child.process);
     while (server->queue)
         drop(server, &server->queue);
-    const int fds[] = {server->in_fd, server->out_fd, server->err_fd, server->wake_fd};
+    const int fds[] = {server->child.in_fd, server->child.out_fd, server->child.err_fd, server->wake_fd};
     for (size_t i = 0; i < 4; i++)
         if (fds[i] >= 0)
             close(fds[i]);
     pthread_mutex_destroy(&server->lock);
-    free(server->line);
+    ramet_line_reader_free(&server->lines);
     free(server);
 }
 
