@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include "workspace/merge.h"
+#include "workspace/view.h"
 
 #include "store.h"
 
@@ -217,6 +218,7 @@ void mworld_merge(struct mworld *world)
     /* Named, since what the result is compared with goes by forks; tests/unit/test_workspace_merge.c has the others. */
     must(ramet_workspace_base_open(base == &ours->base ? ours->ws : theirs->ws, &options.base, &err));
     int r = ramet_workspace_merge(ours->ws, theirs->ws, &options, &result, &err);
+    ramet_wview_close(options.base);
     if (r == -RAMET_CONFLICT && options.strategy != RAMET_WTAKE_NONE) { /* renames that contradict each other */
         result = (struct ramet_wmerge_result){0};
         r = 0;
