@@ -157,13 +157,23 @@ def sqlite(place, args):
 
 
 def tar(place, args):
-    listing = "cd %s && find . -printf '%%P %%y %%m %%U %%G %%T@ %%l %%s\\n' | grep -v ' d ' | sort"
-    sh("tar --format=posix -cf - -C /usr share | tar xpf -", place)
+    """Names, kinds, modes, owners, times to the nanosecond, links by number, targets and sizes as find tells them (a
+    directory's size and links are the file system's own); content, and extended attributes, as tar and Python do."""
+    listing = ("cd %s && find . -type d -printf '%%P d %%m %%U %%G %%T@\\n' "
+               "-o -printf '%%P %%y %%m %%U %%G %%T@ %%n %%l %%s\\n' | sort")
+    with tempfile.NamedTemporaryFile(dir="/var/tmp", suffix=".tar") as archive:
+        sh(f"tar --format=posix --xattrs -cf {archive.name} -C /usr share", "/")
+        sh(f"tar --xattrs -xpf {archive.name} && tar --compare -f {archive.name}", place)
     theirs, ours = (sh(listing % where, "/") for where in ("/usr/share", f"{place}/share"))
     if theirs != ours:
         raise RuntimeError("names or attributes differ")
+    for where, _, names in os.walk("/usr/share"):
+        for path in (f"{where}/{name}" for name in names):
+            copy = place + path[len("/usr"):]
+            if os.listxattr(path, follow_symlinks=False) != os.listxattr(copy, follow_symlinks=False):
+                raise RuntimeError(f"{copy}: other extended attributes")
     sh(f"diff -r --no-dereference /usr/share {place}/share && rm -rf {place}/share", place)
-    return f"{theirs.count(chr(10))} files as they were"
+    return f"{theirs.count(chr(10))} files and directories as they were"
 
 
 CHECKS = [pjdfstest, fsx, fsstress, git, lua, npm, sqlite, tar]
