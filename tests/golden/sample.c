@@ -6,6 +6,7 @@
  * and packs move; a checkpoint; a hole that stays; tags moved; a branch removed.
  */
 #include "sample.h"
+#include "sample_must.h"
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -26,21 +27,6 @@ struct maker {
 };
 
 static struct ramet_error err;
-
-#define must(call)                                                                                                     \
-    do {                                                                                                               \
-        if ((call) < 0) {                                                                                              \
-            fprintf(stderr, "sample: %s: %s\n", #call, err.msg);                                                       \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-#define must_hold(condition)                                                                                           \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "sample: not so: %s\n", #condition);                                                       \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 static uint64_t next_random(struct maker *maker) /* splitmix64 */
 {

@@ -32,6 +32,7 @@ struct sample_lines {
 
 /* Reads everything: each snapshot and its images, tags, branches and their disks. A failed read is a line, too. */
 void sample_describe(struct ramet_catalog *catalog, struct sample_lines *ret);
+struct sample_line *sample_add(struct sample_lines *lines); /* an empty one; moves those before */
 const struct sample_line *sample_find(const struct sample_lines *lines, const char *name); /* borrowed, or NULL */
 void sample_lines_free(struct sample_lines *lines);
 

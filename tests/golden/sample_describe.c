@@ -12,7 +12,7 @@ enum { step_bytes = 256 << 10 };
 
 typedef int (*read_bytes)(void *from, uint64_t offset, void *buf, size_t size, struct ramet_error *err);
 
-static struct sample_line *add(struct sample_lines *lines)
+struct sample_line *sample_add(struct sample_lines *lines)
 {
     if (lines->count % 64 == 0) {
         lines->lines = reallocarray(lines->lines, lines->count + 64, sizeof *lines->lines);
@@ -27,7 +27,7 @@ static struct sample_line *add(struct sample_lines *lines)
 static void add_content(struct sample_lines *lines, const char *owner, const char *name, read_bytes read, void *from,
                         uint64_t size)
 {
-    struct sample_line *line = add(lines);
+    struct sample_line *line = sample_add(lines);
     snprintf(line->name, sizeof line->name, "%s %s", owner, name);
     _autofree_ uint8_t *buf = malloc(step_bytes);
     if (!buf)
@@ -56,7 +56,7 @@ static int read_disk(void *from, uint64_t offset, void *buf, size_t size, struct
 static void add_snapshot(struct sample_lines *lines, const struct ramet_snapshot *s)
 {
     char owner[64];
-    struct sample_line *line = add(lines);
+    struct sample_line *line = sample_add(lines);
     snprintf(owner, sizeof owner, "snapshot %s", s->id);
     snprintf(line->name, sizeof line->name, "%s", owner);
     snprintf(line->value, sizeof line->value,
@@ -72,7 +72,7 @@ static void add_snapshot(struct sample_lines *lines, const struct ramet_snapshot
 static void add_branch(struct sample_lines *lines, struct ramet_branch *b)
 {
     char owner[64], base[RAMET_CATALOG_ID_SIZE], last[RAMET_CATALOG_ID_SIZE];
-    struct sample_line *line = add(lines);
+    struct sample_line *line = sample_add(lines);
     ramet_branch_bases(b, base, last);
     snprintf(owner, sizeof owner, "branch %s", b->id);
     snprintf(line->name, sizeof line->name, "%s", owner);
@@ -89,7 +89,7 @@ static void add_branch(struct sample_lines *lines, struct ramet_branch *b)
 
 static void add_failure(struct sample_lines *lines, const char *name, int status, const struct ramet_error *err)
 {
-    struct sample_line *line = add(lines);
+    struct sample_line *line = sample_add(lines);
     snprintf(line->name, sizeof line->name, "%s", name);
     line->status = status;
     line->err = *err;
@@ -113,7 +113,7 @@ void sample_describe(struct ramet_catalog *catalog, struct sample_lines *ret)
     if ((r = ramet_catalog_tags(catalog, &tags, &count, &err)) < 0)
         add_failure(ret, "tags", r, &err);
     for (size_t i = 0; i < count; i++) {
-        struct sample_line *line = add(ret);
+        struct sample_line *line = sample_add(ret);
         snprintf(line->name, sizeof line->name, "tag %s", tags[i].name);
         snprintf(line->value, sizeof line->value, "%s", tags[i].snapshot);
     }

@@ -3,11 +3,10 @@
  * A store written by an earlier build (make_store.c) still opens, reads as it did, and can be worked on; one that
  * parts of are of a version to come is refused by name.
  */
-#include "testing.h"
+#include "golden_fixture.h"
 
 #include "base/codec.h"
 #include "base/record.h"
-#include "sample.h"
 #include "store_private.h"
 #include "walk.h"
 
@@ -18,132 +17,56 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { page = RAMET_PAGE_SIZE, future = 0xff };
-
-struct fixture {
-    char top[64], dir[80];
-    struct ramet_store *store;
-    struct ramet_catalog *catalog;
-    struct sample_lines expected;
-};
-
-static struct ramet_error err;
-
-static int try_open(struct fixture *f)
-{
-    int r = ramet_store_open(f->dir, NULL, &f->store, &err);
-    return r < 0 ? r : ramet_catalog_open(f->store, &f->catalog, &err);
-}
-
-static void open_all(struct fixture *f) { check_ok(try_open(f)); }
-
-static void close_all(struct fixture *f)
-{
-    ramet_catalog_close(f->catalog);
-    ramet_store_close(f->store);
-    f->catalog = NULL;
-    f->store = NULL;
-}
-
-/* "NAME: VALUE" lines. */
-static void load_expected(struct fixture *f)
-{
-    char text[1024];
-    FILE *file = fopen(RAMET_GOLDEN ".expected", "r");
-    assert_non_null(file);
-    while (fgets(text, sizeof text, file)) {
-        struct sample_lines *lines = &f->expected;
-        char *value = strstr(text, ": ");
-        assert_non_null(value);
-        *value = '\0';
-        value[strcspn(value + 2, "\n") + 2] = '\0';
-        lines->lines = reallocarray(lines->lines, lines->count + 1, sizeof *lines->lines);
-        assert_non_null(lines->lines);
-        struct sample_line *line = &lines->lines[lines->count++];
-        *line = (struct sample_line){0};
-        snprintf(line->name, sizeof line->name, "%.159s", text);
-        snprintf(line->value, sizeof line->value, "%.511s", value + 2);
-    }
-    fclose(file);
-}
+enum { page = RAMET_PAGE_SIZE };
 
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    char command[512];
-    test_dir_make(f->top);
-    snprintf(f->dir, sizeof f->dir, "%s/store", f->top);
-    snprintf(command, sizeof command, "tar --zstd -xSf " RAMET_GOLDEN ".tar.zst -C %s", f->top);
-    assert_int_equal(system(command), 0);
-    load_expected(f);
-    *state = f;
+    struct golden *golden = calloc(1, sizeof *golden);
+    golden_unpack(golden, "v2");
+    *state = golden;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    struct fixture *f = *state;
-    close_all(f);
-    sample_lines_free(&f->expected);
-    test_dir_remove(f->top);
-    free(f);
+    struct golden *golden = *state;
+    golden_close(golden);
+    golden_remove(golden);
+    free(golden);
     return 0;
 }
 
-/* Everything is as expected, or, where that is allowed, an error that names a pack; returns how many errors. */
-static size_t expect_content(struct fixture *f, bool errors_allowed)
+static size_t expect_content(struct golden *golden, bool errors_allowed)
 {
     struct sample_lines found;
-    size_t errors = 0;
-    sample_describe(f->catalog, &found);
-    for (size_t i = 0; i < f->expected.count; i++) {
-        const struct sample_line *want = &f->expected.lines[i], *got = sample_find(&found, want->name);
-        if (!got)
-            fail_msg("%s is missing", want->name);
-        if (got->status < 0 && (!errors_allowed || !strstr(got->err.msg, "pack ")))
-            fail_msg("%s: %s", want->name, got->err.msg);
-        if (got->status < 0)
-            errors++;
-        else
-            assert_string_equal(got->value, want->value);
-    }
-    assert_int_equal(found.count, f->expected.count);
-    sample_lines_free(&found);
-    return errors;
-}
-
-static void expect_clean(struct fixture *f)
-{
-    struct ramet_fsck_result fsck;
-    check_ok(ramet_catalog_fsck(f->catalog, &fsck, &err));
-    assert_string_equal(fsck.report, "");
-    free(fsck.report);
+    sample_describe(golden->catalog, &found);
+    return golden_expect(golden, &found, errors_allowed);
 }
 
 /* --- it opens and works --- */
 
 static void it_reads_as_it_did(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     struct ramet_gc_result gc;
-    open_all(f);
+    check_ok(golden_open(f));
     expect_content(f, false);
-    expect_clean(f);
+    golden_expect_clean(f);
     check_ok(ramet_catalog_gc(f->catalog, &gc, &err));
     assert_int_equal(gc.dead_chunks, 0);
-    close_all(f);
-    open_all(f);
+    golden_close(f);
+    check_ok(golden_open(f));
     expect_content(f, false);
 }
 
 static void what_is_new_goes_beside_what_is_old(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     struct ramet_snapshot *base;
     struct ramet_ingest *ingest;
     uint8_t pages[20][page], got[sizeof pages];
     ramet_chunk chunks[20], known;
-    open_all(f);
+    check_ok(golden_open(f));
     test_fill(pages, sizeof pages);
     check_ok(ramet_catalog_find(f->catalog, "base", &base, &err));
     /* Page 3 of the memory is one that is stored. */
@@ -157,26 +80,26 @@ static void what_is_new_goes_beside_what_is_old(void **state)
     check_ok(ramet_page_map_lookup(f->store, &map, 3, 1, &known, &err));
     assert_int_equal(chunks[7], known);
     ramet_snapshot_unref(base);
-    close_all(f);
-    open_all(f);
+    golden_close(f);
+    check_ok(golden_open(f));
     check_ok(ramet_store_read(f->store, chunks, 20, got, &err));
     assert_memory_equal(got, pages, sizeof pages);
     expect_content(f, false);
-    expect_clean(f);
+    golden_expect_clean(f);
 }
 
 static void the_index_can_be_rebuilt(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     struct ramet_rebuild_result result;
     struct ramet_gc_result gc;
     check_ok(ramet_store_rebuild(f->dir, &result, &err));
     assert_int_equal(result.damaged_bytes, 0);
-    open_all(f);
+    check_ok(golden_open(f));
     expect_content(f, false);
     check_ok(ramet_catalog_gc(f->catalog, &gc, &err));
     expect_content(f, false);
-    expect_clean(f);
+    golden_expect_clean(f);
 }
 
 /* --- what it is made of --- */
@@ -214,7 +137,7 @@ static int count_journal(void *ctx, const struct ramet_place *place, const void 
 }
 
 /* Walks the packs of a closed store. Returns the key of its records. */
-static uint64_t take_inventory(struct fixture *f, struct inventory *ret)
+static uint64_t take_inventory(struct golden *f, struct inventory *ret)
 {
     char dir[128];
     uint8_t id[RAMET_STORE_ID_SIZE];
@@ -250,14 +173,6 @@ static void it_has_one_of_everything(void **state)
 
 /* --- versions to come --- */
 
-/* A record envelope with another version or flags, its checksum right. */
-static void set_record(uint8_t *record, size_t size, uint16_t version, uint16_t flags)
-{
-    ramet_put_le16(record + 4, version ? version : ramet_get_le16(record + 4));
-    ramet_put_le16(record + 6, flags);
-    ramet_put_le64(record + 16, ramet_checksum(record, 16, record + RAMET_RECORD_HEADER, size - RAMET_RECORD_HEADER));
-}
-
 static void patch_file(const char *path, uint16_t version, uint16_t flags)
 {
     uint8_t bytes[4096];
@@ -266,100 +181,64 @@ static void patch_file(const char *path, uint16_t version, uint16_t flags)
     assert_in_range(size, RAMET_RECORD_HEADER, sizeof bytes - 1);
     /* In a log, its first record. */
     size_t record = RAMET_RECORD_HEADER + (size_t)ramet_get_le32(bytes + 8);
-    set_record(bytes, record, version, flags);
+    golden_set_record(bytes, record, version, flags);
     assert_int_equal(pwrite(fd, bytes, record, 0), record);
     close(fd);
 }
 
-static void expect_refusal(struct fixture *f, int status, int code, const char *what)
-{
-    assert_int_equal(status, -code);
-    if (!strstr(err.msg, what))
-        fail_msg("\"%s\" does not name \"%s\"", err.msg, what);
-    close_all(f);
-}
-
 static void a_superblock_to_come_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     struct ramet_rebuild_result result;
     char path[128];
     snprintf(path, sizeof path, "%s/store", f->dir);
-    patch_file(path, future, 0);
-    expect_refusal(f, try_open(f), RAMET_UNSUPPORTED, "/store");
+    patch_file(path, golden_future, 0);
+    golden_expect_refusal(f, golden_open(f), RAMET_UNSUPPORTED, "/store");
     check_fails(ramet_store_rebuild(f->dir, &result, &err), RAMET_UNSUPPORTED);
     patch_file(path, 2, 1);
-    expect_refusal(f, try_open(f), RAMET_UNSUPPORTED, "/store");
+    golden_expect_refusal(f, golden_open(f), RAMET_UNSUPPORTED, "/store");
 }
-
-/* Changes the first record of a family; `name` gets its key. */
-static void patch_family(struct fixture *f, enum ramet_kv_family family, void (*patch)(uint8_t *, size_t),
-                         char name[32])
-{
-    char dir[128];
-    struct ramet_kv *kv;
-    const void *key, *value;
-    size_t key_size, size;
-    snprintf(dir, sizeof dir, "%s/index", f->dir);
-    check_ok(ramet_kv_open(dir, &kv, &err));
-    struct ramet_kv_iter *iter = ramet_kv_iter_new(kv, family, NULL, 0);
-    assert_true(ramet_kv_iter_next(iter, &key, &key_size, &value, &size));
-    uint8_t *changed = malloc(size);
-    memcpy(changed, value, size);
-    patch(changed, size);
-    snprintf(name, 32, "%.*s", (int)key_size, (const char *)key);
-    struct ramet_kv_batch *batch = ramet_kv_batch_new(kv);
-    ramet_kv_put(batch, family, key, key_size, changed, size);
-    ramet_kv_iter_free(iter);
-    check_ok(ramet_kv_write(kv, batch, true, &err));
-    ramet_kv_batch_free(batch);
-    ramet_kv_close(kv);
-    free(changed);
-}
-
-static void raise_version(uint8_t *record, size_t size) { set_record(record, size, future, 0); }
-static void raise_flag(uint8_t *record, size_t size) { set_record(record, size, 1, 0x8000); }
 
 static void records_to_come_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     char id[32];
-    patch_family(f, RAMET_KV_SNAPSHOTS, raise_version, id);
-    expect_refusal(f, try_open(f), RAMET_UNSUPPORTED, id);
-    patch_family(f, RAMET_KV_SNAPSHOTS, raise_flag, id);
-    expect_refusal(f, try_open(f), RAMET_UNSUPPORTED, id);
+    golden_patch_family(f, RAMET_KV_SNAPSHOTS, golden_raise_version, id);
+    golden_expect_refusal(f, golden_open(f), RAMET_UNSUPPORTED, id);
+    golden_patch_family(f, RAMET_KV_SNAPSHOTS, golden_raise_flag, id);
+    golden_expect_refusal(f, golden_open(f), RAMET_UNSUPPORTED, id);
 }
 
 static void a_branch_to_come_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     char id[32];
-    patch_family(f, RAMET_KV_BRANCHES, raise_flag, id);
-    expect_refusal(f, try_open(f), RAMET_UNSUPPORTED, id);
+    golden_patch_family(f, RAMET_KV_BRANCHES, golden_raise_flag, id);
+    golden_expect_refusal(f, golden_open(f), RAMET_UNSUPPORTED, id);
 }
 
 static void an_overlay_log_to_come_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     struct ramet_branch *branch;
     char path[256];
-    open_all(f);
+    check_ok(golden_open(f));
     check_ok(ramet_catalog_branch_find(f->catalog, "late", &branch, &err));
     snprintf(path, sizeof path, "%s/branches/%s/disk0.0.log", f->dir, branch->id);
     ramet_branch_unref(branch);
-    close_all(f);
-    patch_file(path, future, 0);
-    expect_refusal(f, try_open(f), RAMET_UNSUPPORTED, "disk0.0.log");
+    golden_close(f);
+    patch_file(path, golden_future, 0);
+    golden_expect_refusal(f, golden_open(f), RAMET_UNSUPPORTED, "disk0.0.log");
 }
 
 /* One frame of another version, or with a flag nobody knows: what needs it is an error, the rest is there. */
 static void frames_to_come_are_not_read(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     static const struct {
         size_t offset;
         uint8_t value;
-    } changes[] = {{4, future}, {5, 0x7f}, {6, 2}, {7, 0x80}};
+    } changes[] = {{4, golden_future}, {5, 0x7f}, {6, 2}, {7, 0x80}};
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         char path[128];
         struct inventory has;
@@ -375,29 +254,29 @@ static void frames_to_come_are_not_read(void **state)
         ramet_put_le64(record + 24,
                        ramet_checksum(head, 32, record + RAMET_FRAME_HEADER, has.frame.size - RAMET_FRAME_HEADER));
         assert_int_equal(pwrite(fd, record, has.frame.size, (off_t)has.frame.offset), has.frame.size);
-        open_all(f);
+        check_ok(golden_open(f));
         assert_true(expect_content(f, true) > 0);
-        close_all(f);
+        golden_close(f);
         assert_int_equal(pwrite(fd, whole, has.frame.size, (off_t)has.frame.offset), has.frame.size);
         close(fd);
     }
-    open_all(f);
+    check_ok(golden_open(f));
     expect_content(f, false);
 }
 
 static void raise_byte(uint8_t *value, size_t size)
 {
     (void)size;
-    value[0] = future;
+    value[0] = golden_future;
 }
 
 static void a_place_to_come_is_not_read(void **state)
 {
-    struct fixture *f = *state;
+    struct golden *f = *state;
     char key[32];
     struct ramet_fsck_result fsck;
-    patch_family(f, RAMET_KV_FRAMES, raise_byte, key);
-    open_all(f);
+    golden_patch_family(f, RAMET_KV_FRAMES, raise_byte, key);
+    check_ok(golden_open(f));
     check_ok(ramet_catalog_fsck(f->catalog, &fsck, &err));
     assert_non_null(strstr(fsck.report, "place record"));
     free(fsck.report);
