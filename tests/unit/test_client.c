@@ -3,29 +3,9 @@
  * Goal: the typed calls of the client library send what they are asked to and read
  * what they are answered, against a server whose answers are canned.
  */
-#include "testing.h"
+#include "client_fixture.h"
 
-#include "base/cleanup.h"
-#include "http.h"
-#include "json.h"
-#include "ramet.h"
-#include "routes.h"
-
-#include <string.h>
-
-static char seen[1024];    /* "METHOD path body" of the last request */
-static const char *canned; /* JSON to answer, or NULL for an error */
 static const char *const any_query[] = {"x", NULL};
-
-static int answer(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
-{
-    _autofree_ char *body = call->body ? ramet_json_text(call->body) : NULL;
-    snprintf(seen, sizeof seen, "%s %s %s", call->request->method, call->request->path, body ? body : "-");
-    if (canned)
-        return ramet_json_parse(canned, strlen(canned), ret, err);
-    ramet_error_set(err, RAMET_CONFLICT, "it is paused");
-    return ramet_error_hint(err, "resume it");
-}
 
 #define ROUTE(method, path, body)                                                                                      \
     {                                                                                                                  \
@@ -46,39 +26,7 @@ static const struct ramet_route routes[] = {
     ROUTE("DELETE", "/v1/snapshots/{s}", false),
 };
 
-struct fixture {
-    char dir[64];
-    struct ramet_http_socket *sock;
-    struct ramet_http *http;
-    struct ramet_router router;
-    struct ramet_client *client;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    struct ramet_error err = {0};
-    char path[96];
-    test_dir_make(f->dir);
-    snprintf(path, sizeof path, "%s/s", f->dir);
-    f->router = (struct ramet_router){.routes = routes, .count = sizeof routes / sizeof *routes};
-    check_ok(ramet_http_listen(path, &f->sock, &err));
-    check_ok(ramet_http_start(f->sock, ramet_router_handle, &f->router, &f->http, &err));
-    check_ok(ramet_client_new(path, &f->client, &err));
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    ramet_client_free(f->client);
-    ramet_http_free(f->http);
-    ramet_http_socket_free(f->sock);
-    test_dir_remove(f->dir);
-    free(f);
-    return 0;
-}
+static int setup(void **state) { return client_setup(state, routes, sizeof routes / sizeof *routes); }
 
 static void test_status(void **state)
 {
@@ -232,7 +180,7 @@ static void test_errors(void **state)
     assert_string_equal(seen, "DELETE /v1/sandboxes/a%2Fb -");
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, client_teardown)
 
 int main(void)
 {

@@ -3,42 +3,18 @@
  * Goal: the client's calls on workspaces send what they are asked to and read what they are
  * answered; archives go both ways in pieces, and one that breaks off is known as such.
  */
-#include "testing.h"
+#include "client_fixture.h"
 
-#include "base/cleanup.h"
-#include "http.h"
 #include "http_produce.h"
-#include "json.h"
-#include "ramet.h"
-#include "routes.h"
 
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 enum { archive_size = 3000001 };
 
-static char seen[1024];    /* "METHOD path?query body" of the last request */
-static const char *canned; /* JSON to answer */
-static size_t arrived;     /* bytes of a streamed body */
-static _Atomic int whole;  /* of the last one that ended: 1 it was, 0 it broke off; -1 before */
+static size_t arrived;    /* bytes of a streamed body */
+static _Atomic int whole; /* of the last one that ended: 1 it was, 0 it broke off; -1 before */
 static bool fail_export;
-
-static void see(const struct ramet_call *call)
-{
-    _autofree_ char *body = call->body ? ramet_json_text(call->body) : NULL;
-    int at = snprintf(seen, sizeof seen, "%s %s", call->request->method, call->request->path);
-    for (size_t i = 0; i < call->request->query_count; i++)
-        at += snprintf(seen + at, sizeof seen - (size_t)at, "%c%s=%s", i ? '&' : '?', call->request->query[i].name,
-                       call->request->query[i].value);
-    snprintf(seen + at, sizeof seen - (size_t)at, " %s", body ? body : "-");
-}
-
-static int answer(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
-{
-    see(call);
-    return ramet_json_parse(canned, strlen(canned), ret, err);
-}
 
 static int take(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
 {
@@ -108,39 +84,7 @@ static const struct ramet_route routes[] = {
     {.method = "POST", .path = "/v1/workspaces/{w}/{what}", .handler = answer, .status = 200, .takes_body = true},
 };
 
-struct fixture {
-    char dir[64];
-    struct ramet_http_socket *sock;
-    struct ramet_http *http;
-    struct ramet_router router;
-    struct ramet_client *client;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    struct ramet_error err = {0};
-    char path[96];
-    test_dir_make(f->dir);
-    snprintf(path, sizeof path, "%s/s", f->dir);
-    f->router = (struct ramet_router){.routes = routes, .count = sizeof routes / sizeof *routes};
-    check_ok(ramet_http_listen(path, &f->sock, &err));
-    check_ok(ramet_http_start_for(f->sock, ramet_router_admit, ramet_router_handle, &f->router, &f->http, &err));
-    check_ok(ramet_client_new(path, &f->client, &err));
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    ramet_client_free(f->client);
-    ramet_http_free(f->http);
-    ramet_http_socket_free(f->sock);
-    test_dir_remove(f->dir);
-    free(f);
-    return 0;
-}
+static int setup(void **state) { return client_setup(state, routes, sizeof routes / sizeof *routes); }
 
 static void test_plain_calls(void **state)
 {
@@ -296,10 +240,10 @@ static void test_export(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_plain_calls, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_diff_and_merge, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_import, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_export, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plain_calls, setup, client_teardown),
+        cmocka_unit_test_setup_teardown(test_diff_and_merge, setup, client_teardown),
+        cmocka_unit_test_setup_teardown(test_import, setup, client_teardown),
+        cmocka_unit_test_setup_teardown(test_export, setup, client_teardown),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);
