@@ -102,6 +102,7 @@ static struct ramet_json *line_json(const struct ramet_audit_line *line)
     ramet_json_set_string(o, "decision", line->allowed ? "allowed" : "denied");
     set(o, "reason", line->reason);
     set(o, "policy", line->policy);
+    set(o, "access", line->access);
     set(o, "server", line->server);
     set(o, "gen_ai.tool.name", line->tool);
     set(o, "mcp.method.name", line->method);

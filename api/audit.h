@@ -40,11 +40,12 @@ void ramet_audit_close(struct ramet_audit *audit);
 /* All strings are borrowed and may be NULL, which leaves the member out. */
 struct ramet_audit_line {
     const struct ramet_principal *principal;
-    const char *action; /* operationId, "callTool", "readTool", ... */
+    const char *action; /* operationId, "callTool", "readTool", "openFile", ... */
     const char *object; /* what it was done to, as the caller named it: "sandbox:web", "tool:github/search" */
     bool allowed;
     const char *reason;     /* of the verdict */
     const char *policy;     /* ramet_policy_id */
+    const char *access;     /* of an opened file: "read", "write", "read, write", "execute", "create, write" */
     const char *server;     /* MCP server and tool, for those */
     const char *tool;       /* as gen_ai.tool.name */
     const char *method;     /* as mcp.method.name */

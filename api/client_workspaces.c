@@ -16,8 +16,9 @@ static const struct ramet_client_field workspace_fields[] = {
     RAMET_FIELD(STRING, ramet_client_workspace, parent),    RAMET_FIELD(STRING, ramet_client_workspace, sandbox),
     RAMET_FIELD(STRING, ramet_client_workspace, path),      RAMET_FIELD(U64, ramet_client_workspace, used_bytes),
     RAMET_FIELD(U64, ramet_client_workspace, inodes),       RAMET_FIELD(U64, ramet_client_workspace, quota_bytes),
-    RAMET_FIELD(U64, ramet_client_workspace, quota_inodes), RAMET_FIELD(U32, ramet_client_workspace, uid),
-    RAMET_FIELD(U32, ramet_client_workspace, gid),          RAMET_FIELD(I64, ramet_client_workspace, created_ms),
+    RAMET_FIELD(U64, ramet_client_workspace, quota_inodes), RAMET_FIELD(BOOL, ramet_client_workspace, audit_opens),
+    RAMET_FIELD(U32, ramet_client_workspace, uid),          RAMET_FIELD(U32, ramet_client_workspace, gid),
+    RAMET_FIELD(I64, ramet_client_workspace, created_ms),
 };
 
 static const struct ramet_client_field state_fields[] = {
@@ -105,6 +106,7 @@ int ramet_client_workspace_create(struct ramet_client *client, const struct rame
     }
     ramet_client_set_u64(body, "quota_bytes", request->quota_bytes);
     ramet_client_set_u64(body, "quota_inodes", request->quota_inodes);
+    ramet_json_set_bool(body, "audit_opens", request->audit_opens);
     return change(client, "POST", RAMET_PATH("/v1/workspaces", "", ""), body, ret, err);
 }
 

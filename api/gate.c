@@ -13,6 +13,7 @@
 #include "policy_source.h"
 #include "service.h"
 #include "service_workspaces.h"
+#include "workspace_mount.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -178,6 +179,33 @@ int ramet_gate_judge_tool(struct ramet_gate *gate, const struct ramet_principal 
     return -RAMET_DENIED;
 }
 
+/* ---- opens ---- */
+
+static int opening(void *context, const struct ramet_workspace_open *open, struct ramet_error *err)
+{
+    struct ramet_gate *gate = context;
+    _cleanup_(ramet_policy_cleanup) struct ramet_policy *policy = ramet_policy_source_get(gate->policies);
+    _autofree_ char *object = NULL;
+    struct ramet_principal principal;
+    char access[40];
+    if (asprintf(&object, "file:%s/%s", open->workspace, open->path ? open->path : "(removed)") < 0)
+        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to audit an open");
+    /* Whom the policy does not know is told by number: what may be opened is for modes and owners to say. */
+    ramet_principal_of_uid(policy, open->uid, open->pid, &principal, NULL);
+    snprintf(access, sizeof access, "%s%s%s", open->create ? "create, " : "",
+             open->execute ? "execute"
+             : open->read  ? "read"
+                           : "write",
+             open->read && open->write ? ", write" : "");
+    const struct ramet_audit_line line = {.principal = &principal,
+                                          .action = "openFile",
+                                          .object = object,
+                                          .allowed = true,
+                                          .policy = ramet_policy_id(policy),
+                                          .access = access};
+    return ramet_audit_add(gate->audit, &line, false, NULL, err);
+}
+
 /* ---- life ---- */
 
 /* When that cannot be told, it does. */
@@ -214,6 +242,7 @@ int ramet_gate_open(const char *store_dir, struct ramet_policy_source *policies,
         return rc;
     }
     ramet_owners_prune(gate->owners, exists, service);
+    ramet_service_set_auditor(service, &(struct ramet_workspace_auditor){.context = gate, .opening = opening});
     *ret = gate;
     return 0;
 }
@@ -222,6 +251,9 @@ void ramet_gate_close(struct ramet_gate *gate)
 {
     if (!gate)
         return;
+    if (gate->audit)
+        ramet_audit_give_up(gate->audit); /* or whoever opens files waits for a full disk, and we for it */
+    ramet_service_set_auditor(gate->service, NULL);
     ramet_owners_close(gate->owners);
     ramet_audit_close(gate->audit);
     free(gate);

@@ -10,6 +10,9 @@
 #include "base/cleanup.h"
 #include "json.h"
 
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -136,6 +139,23 @@ int ramet_call_query(const struct ramet_call *call, const char *name, const char
             return 0;
         }
     return ramet_error_set(err, RAMET_INVALID, "query parameter \"%s\" is missing", name);
+}
+
+int ramet_call_query_u64(const struct ramet_call *call, const char *name, uint64_t min, uint64_t max, uint64_t *ret,
+                         struct ramet_error *err)
+{
+    const char *text;
+    char *end;
+    if (ramet_call_query(call, name, &text, NULL) < 0)
+        return 0;
+    errno = 0;
+    uint64_t value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || value < min || value > max)
+        return ramet_error_set(err, RAMET_INVALID,
+                               "query parameter \"%s\": \"%.30s\" is no integer from %" PRIu64 " to %" PRIu64, name,
+                               text, min, max);
+    *ret = value;
+    return 0;
 }
 
 /* ---- answering ---- */

@@ -123,6 +123,9 @@ void ramet_router_print(const struct ramet_router *router, FILE *out);
 
 /* Value of a query parameter; RAMET_INVALID when it is absent or empty. */
 int ramet_call_query(const struct ramet_call *call, const char *name, const char **ret, struct ramet_error *err);
+/* A whole number; *ret stays as it is when the parameter is absent or empty. INVALID outside of min to max. */
+int ramet_call_query_u64(const struct ramet_call *call, const char *name, uint64_t min, uint64_t max, uint64_t *ret,
+                         struct ramet_error *err);
 
 /* ---- the daemon's own table (routes_table.c) ---- */
 

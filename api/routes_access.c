@@ -13,7 +13,6 @@
 #include "routes_body.h"
 #include "routes_table.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define LINES_DEFAULT 100
@@ -89,23 +88,6 @@ int ramet_route_policy_reload(const struct ramet_call *call, struct ramet_json *
 
 /* ---- audit ---- */
 
-/* A number from the query; *ret stays when it is absent. */
-static int query_number(const struct ramet_call *call, const char *name, uint64_t max, uint64_t *ret,
-                        struct ramet_error *err)
-{
-    const char *text = NULL;
-    char *end;
-    if (ramet_call_query(call, name, &text, NULL) < 0)
-        return 0;
-    errno = 0;
-    uint64_t value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno || value > max)
-        return ramet_error_set(err, RAMET_INVALID, "query parameter \"%s\": \"%.30s\" is no number up to %lu", name,
-                               text, (unsigned long)max);
-    *ret = value;
-    return 0;
-}
-
 static struct ramet_json *head_json(uint64_t seq, const char *hash)
 {
     struct ramet_json *head = ramet_json_object();
@@ -120,9 +102,9 @@ int ramet_route_audit(const struct ramet_call *call, struct ramet_json **ret, st
     struct ramet_json *lines = NULL;
     uint64_t after = UINT64_MAX, limit = LINES_DEFAULT, seq;
     char hash[RAMET_AUDIT_HASH_SIZE];
-    int rc = query_number(call, "limit", LINES_MAX, &limit, err);
+    int rc = ramet_call_query_u64(call, "limit", 0, LINES_MAX, &limit, err);
     if (rc == 0)
-        rc = query_number(call, "after", INT64_MAX, &after, err);
+        rc = ramet_call_query_u64(call, "after", 0, INT64_MAX, &after, err);
     if (rc == 0)
         rc = ramet_audit_flush(audit, err);
     ramet_audit_head(audit, &seq, hash);
@@ -153,7 +135,7 @@ int ramet_route_audit_verify(const struct ramet_call *call, struct ramet_json **
     struct ramet_audit_report report;
     struct ramet_audit_expect expect = {0};
     char hash[RAMET_AUDIT_HASH_SIZE];
-    int rc = query_number(call, "from", INT64_MAX, &expect.from, err);
+    int rc = ramet_call_query_u64(call, "from", 0, INT64_MAX, &expect.from, err);
     if (rc == 0)
         rc = ramet_audit_flush(audit, err);
     ramet_audit_head(audit, &expect.seq, hash); /* the daemon's own: nobody could write that anew */

@@ -86,6 +86,7 @@ static const struct ramet_route routes[] = {
     POST("/v1/workspaces/{workspace}/rename", "renameWorkspace", ramet_route_workspace_rename),
     POST("/v1/workspaces/{workspace}/attach", "attachWorkspace", ramet_route_workspace_attach),
     POST("/v1/workspaces/{workspace}/quota", "setWorkspaceQuota", ramet_route_workspace_quota),
+    POST("/v1/workspaces/{workspace}/audit", "setWorkspaceAudit", ramet_route_workspace_audit),
     GET_QUERY("/v1/workspaces/{workspace}/diff", "diffWorkspace", ramet_route_workspace_diff, workspace_diff_query),
     POST("/v1/workspaces/{workspace}/merge", "mergeWorkspace", ramet_route_workspace_merge),
     STREAM_IN("PUT", "/v1/workspaces/{workspace}/tar", "importIntoWorkspace", ramet_route_workspace_import_into, 200,

@@ -103,28 +103,12 @@ int ramet_route_tool_refresh(const struct ramet_call *call, struct ramet_json **
 /* ---- documents ---- */
 
 /* A query parameter that is a number; 0 when it is not given. */
-static int query_number(const struct ramet_call *call, const char *name, uint64_t max, uint64_t *ret,
-                        struct ramet_error *err)
-{
-    const char *text;
-    char *end;
-    *ret = 0;
-    if (ramet_call_query(call, name, &text, NULL) < 0)
-        return 0;
-    uint64_t value = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-    if (value == 0 || value > max || *end)
-        return ramet_error_set(err, RAMET_INVALID, "query parameter \"%s\" must be an integer from 1 to %" PRIu64, name,
-                               max);
-    *ret = value;
-    return 0;
-}
-
 /* The version asked for in the query, or the newest. */
 static int find_document(const struct ramet_call *call, const char *name, struct ramet_tools_doc **ret,
                          struct ramet_error *err)
 {
-    uint64_t version;
-    int rc = query_number(call, name, INT64_MAX, &version, err);
+    uint64_t version = 0;
+    int rc = ramet_call_query_u64(call, name, 1, INT64_MAX, &version, err);
     if (rc < 0)
         return rc;
     if (version)
@@ -196,8 +180,8 @@ static char *error_text(const struct ramet_rpc_answer *answer, struct ramet_erro
 int ramet_route_tool_call(const struct ramet_call *call, char **ret, struct ramet_error *err)
 {
     struct ramet_rpc_answer answer = {0};
-    uint64_t timeout_ms;
-    int rc = query_number(call, "timeout_ms", wait_max_ms, &timeout_ms, err);
+    uint64_t timeout_ms = 0;
+    int rc = ramet_call_query_u64(call, "timeout_ms", 1, wait_max_ms, &timeout_ms, err);
     if (rc == 0)
         rc =
             ramet_tools_call(tools_of(call), call->param, call->param2, call->body, (unsigned)timeout_ms, &answer, err);

@@ -7,27 +7,9 @@
 #include "routes_table.h"
 #include "service_workspaces.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* A query parameter that may be absent: *ret stays. */
-static int query_number(const struct ramet_call *call, const char *name, uint64_t max, uint64_t *ret,
-                        struct ramet_error *err)
-{
-    const char *text;
-    char *end;
-    if (ramet_call_query(call, name, &text, NULL) < 0)
-        return 0;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (text[strspn(text, "0123456789")] || errno || value > max)
-        return ramet_error_set(err, RAMET_INVALID, "query parameter \"%s\" must be a number up to %llu", name,
-                               (unsigned long long)max);
-    *ret = value;
-    return 0;
-}
-
 static bool is_whole(void *request) { return ramet_http_body_whole(request); }
 
 /* What any import has: the body, and whose its files are. */
@@ -72,16 +54,16 @@ int ramet_route_workspace_import(const struct ramet_call *call, struct ramet_jso
     if (rc < 0)
         return rc;
     uint64_t uid = import.uid, gid;
-    rc = query_number(call, "uid", UINT32_MAX - 1, &uid, err);
+    rc = ramet_call_query_u64(call, "uid", 0, UINT32_MAX - 1, &uid, err);
     gid = uid == import.uid ? import.gid : uid;
     if (rc == 0)
-        rc = query_number(call, "gid", UINT32_MAX - 1, &gid, err);
+        rc = ramet_call_query_u64(call, "gid", 0, UINT32_MAX - 1, &gid, err);
     if (rc == 0)
         rc = ramet_confine_check(&who, (uint32_t)uid, (uint32_t)gid, err);
     if (rc == 0)
-        rc = query_number(call, "quota_bytes", INT64_MAX, &import.quota_bytes, err);
+        rc = ramet_call_query_u64(call, "quota_bytes", 0, INT64_MAX, &import.quota_bytes, err);
     if (rc == 0)
-        rc = query_number(call, "quota_inodes", INT64_MAX, &import.quota_inodes, err);
+        rc = ramet_call_query_u64(call, "quota_inodes", 0, INT64_MAX, &import.quota_inodes, err);
     import.uid = (uint32_t)uid;
     import.gid = (uint32_t)gid;
     if (rc == 0)

@@ -25,6 +25,7 @@ struct ramet_json *ramet_workspace_json(const struct ramet_workspace_view *works
     ramet_json_set_u64(o, "inodes", workspace->inodes);
     ramet_json_set_u64(o, "quota_bytes", workspace->quota_bytes);
     ramet_json_set_u64(o, "quota_inodes", workspace->quota_inodes);
+    ramet_json_set_bool(o, "audit_opens", workspace->audit_opens);
     ramet_json_set_u64(o, "uid", workspace->uid);
     ramet_json_set_u64(o, "gid", workspace->gid);
     ramet_json_set_i64(o, "created_ms", workspace->created_ms);
@@ -80,7 +81,7 @@ int ramet_route_workspaces(const struct ramet_call *call, struct ramet_json **re
 
 int ramet_route_workspace_create(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
 {
-    static const char *const keys[] = {"name", "uid", "gid", "quota_bytes", "quota_inodes", NULL};
+    static const char *const keys[] = {"name", "uid", "gid", "quota_bytes", "quota_inodes", "audit_opens", NULL};
     struct ramet_workspace_create_request request = {0};
     struct ramet_workspace_view workspace;
     struct ramet_confinement who = {0};
@@ -103,6 +104,8 @@ int ramet_route_workspace_create(const struct ramet_call *call, struct ramet_jso
         rc = ramet_confine_check(&who, request.uid, request.gid, err);
     if (rc == 0)
         rc = want_quota(call->body, &request.quota_bytes, &request.quota_inodes, err);
+    if (rc == 0)
+        rc = ramet_json_want_bool(call->body, "audit_opens", &request.audit_opens, err);
     if (rc == 0)
         rc = ramet_service_workspace_create(ramet_call_service(call), &request, &workspace, err);
     if (rc == 0)
@@ -191,6 +194,23 @@ int ramet_route_workspace_quota(const struct ramet_call *call, struct ramet_json
         rc = want_quota(call->body, &bytes, &inodes, err);
     if (rc == 0)
         rc = ramet_service_workspace_quota(ramet_call_service(call), call->param, bytes, inodes, &workspace, err);
+    if (rc == 0)
+        *ret = ramet_workspace_json(&workspace);
+    return rc;
+}
+
+int ramet_route_workspace_audit(const struct ramet_call *call, struct ramet_json **ret, struct ramet_error *err)
+{
+    static const char *const keys[] = {"opens", NULL};
+    struct ramet_workspace_view workspace;
+    bool opens = false;
+    int rc = ramet_json_want_only(call->body, keys, err);
+    if (rc == 0)
+        rc = need(ramet_json_get(call->body, "opens") ? "" : NULL, "opens", err);
+    if (rc == 0)
+        rc = ramet_json_want_bool(call->body, "opens", &opens, err);
+    if (rc == 0)
+        rc = ramet_service_workspace_audit(ramet_call_service(call), call->param, opens, &workspace, err);
     if (rc == 0)
         *ret = ramet_workspace_json(&workspace);
     return rc;

@@ -71,10 +71,8 @@ static int open_parts(struct ramet_service *service, const struct ramet_service_
         r = ramet_mount_start(config->mount_dir, service->catalog, &service->mount, err);
     if (r == 0)
         r = ramet_workspaces_open(service->catalog, &service->workspaces, err);
-    char workspaces_dir[PATH_MAX];
-    snprintf(workspaces_dir, sizeof workspaces_dir, "%s/workspaces", config->mount_dir);
     if (r == 0)
-        r = ramet_workspace_mount_start(workspaces_dir, service->workspaces, &service->workspace_mount, err);
+        r = ramet_workspace_mount_start(config->mount_dir, service->workspaces, &service->workspace_mount, err);
     if (r == 0)
         ramet_service_workspace_drop_imports(service);
     const struct ramet_jobs_options jobs = {.recompress_level = config->recompress_level};

@@ -20,12 +20,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static void path_of(struct ramet_service *service, const char *name, const char *state, char path[static 4096])
+static void path_of(struct ramet_service *service, const struct ramet_workspace_info *info, const char *state,
+                    char path[static 4096])
 {
-    if (state)
-        snprintf(path, 4096, "%s/workspaces/%s/.ramet/history/%s", service->mount_dir, name, state);
-    else
-        snprintf(path, 4096, "%s/workspaces/%s", service->mount_dir, name);
+    snprintf(path, 4096, "%s/%s/%s%s%s", service->mount_dir,
+             info->audited ? RAMET_WORKSPACES_AUDITED : RAMET_WORKSPACES_PLAIN, info->name,
+             state ? "/.ramet/history/" : "", state ? state : "");
 }
 
 void ramet_workspace_view_fill(struct ramet_service *service, struct ramet_workspace *workspace,
@@ -39,12 +39,13 @@ void ramet_workspace_view_fill(struct ramet_service *service, struct ramet_works
                                          .quota_bytes = info.quota_bytes,
                                          .quota_inodes = info.quota_inodes,
                                          .uid = info.uid,
-                                         .gid = info.gid};
+                                         .gid = info.gid,
+                                         .audit_opens = info.audited};
     snprintf(ret->id, sizeof ret->id, "%s", info.id);
     snprintf(ret->name, sizeof ret->name, "%s", info.name);
     snprintf(ret->parent, sizeof ret->parent, "%s", info.parent);
     snprintf(ret->sandbox, sizeof ret->sandbox, "%s", info.sandbox);
-    path_of(service, info.name, NULL, ret->path);
+    path_of(service, &info, NULL, ret->path);
 }
 
 static void view_state(struct ramet_service *service, struct ramet_workspace *workspace,
@@ -54,7 +55,7 @@ static void view_state(struct ramet_service *service, struct ramet_workspace *wo
     ramet_workspace_info(workspace, &info);
     ret->created_ms = state->created_ms;
     snprintf(ret->name, sizeof ret->name, "%s", state->name);
-    path_of(service, info.name, state->name, ret->path);
+    path_of(service, &info, state->name, ret->path);
 }
 
 /* The name it has, for telling the kernel. */
@@ -81,6 +82,8 @@ int ramet_service_workspace_create(struct ramet_service *service, const struct r
     int r = ramet_workspace_create(service->workspaces, request->name, request->uid, request->gid, &workspace, err);
     if (r == 0 && (request->quota_bytes || request->quota_inodes))
         r = ramet_workspace_set_quota(workspace, request->quota_bytes, request->quota_inodes, err);
+    if (r == 0 && request->audit_opens)
+        r = ramet_workspace_set_audited(workspace, true, err);
     if (r < 0 && workspace)
         ramet_workspace_remove(workspace, NULL);
     if (r < 0)
@@ -223,6 +226,27 @@ int ramet_service_workspace_quota(struct ramet_service *service, const char *ref
     if (r == 0)
         ramet_workspace_view_fill(service, workspace, ret);
     return r;
+}
+
+int ramet_service_workspace_audit(struct ramet_service *service, const char *ref, bool opens,
+                                  struct ramet_workspace_view *ret, struct ramet_error *err)
+{
+    _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *workspace = NULL;
+    int r = ramet_workspace_find(service->workspaces, ref, &workspace, err);
+    if (r == 0)
+        r = ramet_workspace_mount_flush(service->workspace_mount, err); /* afterwards its nodes are stale */
+    if (r == 0)
+        r = ramet_workspace_set_audited(workspace, opens, err);
+    if (r < 0)
+        return r;
+    ramet_workspace_tell(service, workspace);
+    ramet_workspace_view_fill(service, workspace, ret);
+    return 0;
+}
+
+void ramet_service_set_auditor(struct ramet_service *service, const struct ramet_workspace_auditor *auditor)
+{
+    ramet_workspace_mount_audit(service->workspace_mount, auditor);
 }
 
 int ramet_service_workspace_sync(struct ramet_service *service, const char *ref, struct ramet_error *err)

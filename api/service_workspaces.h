@@ -19,7 +19,8 @@ struct ramet_workspace_view {
     uint64_t used_bytes, inodes;        /* as its user sees them, shared or not */
     uint64_t quota_bytes, quota_inodes; /* 0: none */
     uint32_t uid, gid;                  /* of its root directory when it was made */
-    char path[4096];                    /* on the mount */
+    bool audit_opens;
+    char path[4096]; /* on the mount */
 };
 
 struct ramet_workspace_state_view {
@@ -32,6 +33,7 @@ struct ramet_workspace_create_request {
     const char *name;
     uint32_t uid, gid; /* of the root directory */
     uint64_t quota_bytes, quota_inodes;
+    bool audit_opens;
 };
 int ramet_service_workspace_create(struct ramet_service *service, const struct ramet_workspace_create_request *request,
                                    struct ramet_workspace_view *ret, struct ramet_error *err);
@@ -53,6 +55,12 @@ int ramet_service_workspace_attach(struct ramet_service *service, const char *re
                                    struct ramet_workspace_view *ret, struct ramet_error *err);
 int ramet_service_workspace_quota(struct ramet_service *service, const char *ref, uint64_t bytes, uint64_t inodes,
                                   struct ramet_workspace_view *ret, struct ramet_error *err);
+/* Whether each open of a file in it is told in the audit. It is another path then, and what was open is stale. */
+int ramet_service_workspace_audit(struct ramet_service *service, const char *ref, bool opens,
+                                  struct ramet_workspace_view *ret, struct ramet_error *err);
+struct ramet_workspace_auditor;
+/* Who is told of them, see workspace_mount.h; NULL: nobody, and the opens fail. */
+void ramet_service_set_auditor(struct ramet_service *service, const struct ramet_workspace_auditor *auditor);
 /* All that was written to it is durable. */
 int ramet_service_workspace_sync(struct ramet_service *service, const char *ref, struct ramet_error *err);
 

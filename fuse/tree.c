@@ -17,6 +17,12 @@ void ramet_node_release(struct ramet_node *node)
 
 static unsigned part_of(const struct ramet_node *node) { return node->ino < 256 ? 0 : (unsigned)(node->ino & 0xff); }
 
+/* Where workspace_mount.c and tools_mount.c mount. */
+static bool is_mountpoint(const struct ramet_node *dir)
+{
+    return dir->ino >= RAMET_INO_WORKSPACES && dir->ino <= RAMET_INO_AUDITED;
+}
+
 static int missing(const char *name, struct ramet_error *err)
 {
     return ramet_error_set(err, RAMET_NOT_FOUND, "\"%s\" not found", name);
@@ -44,7 +50,7 @@ int ramet_tree_find(struct ramet_catalog *catalog, uint64_t ino, struct ramet_no
     int r = 0;
     if (ino < 256) {
         *ret = node;
-        return ino <= RAMET_INO_TOOLS ? 0 : missing("inode", err);
+        return ino <= RAMET_INO_AUDITED ? 0 : missing("inode", err);
     }
     if ((ino & 0xff) >= RAMET_PART_BRANCH)
         r = ramet_catalog_branch_by_serial(catalog, ino >> 8, &node.branch, err);
@@ -66,6 +72,8 @@ static int lookup_root(const char *name, struct ramet_node *ret, struct ramet_er
         ret->ino = RAMET_INO_WORKSPACES;
     else if (strcmp(name, "tools") == 0)
         ret->ino = RAMET_INO_TOOLS;
+    else if (strcmp(name, "audited") == 0)
+        ret->ino = RAMET_INO_AUDITED;
     return ret->ino ? 0 : missing(name, err);
 }
 
@@ -115,7 +123,7 @@ int ramet_tree_lookup(struct ramet_catalog *catalog, const struct ramet_node *di
             return r;
         bool by_id = strcmp(node.snapshot->id, name) == 0;
         node.ino = ramet_ino(node.snapshot->serial, by_id ? RAMET_PART_SNAPSHOT : RAMET_PART_TAG);
-    } else if (dir->ino == RAMET_INO_WORKSPACES || dir->ino == RAMET_INO_TOOLS) {
+    } else if (is_mountpoint(dir)) {
         return missing(name, err);
     } else {
         int r = ramet_catalog_branch_find(catalog, name, &node.branch, err);
@@ -230,9 +238,10 @@ static int list_fixed(const struct ramet_node *dir, struct listing *listing, str
         add(listing, "snapshots", RAMET_INO_SNAPSHOTS, S_IFDIR);
         add(listing, "branches", RAMET_INO_BRANCHES, S_IFDIR);
         add(listing, "workspaces", RAMET_INO_WORKSPACES, S_IFDIR);
+        add(listing, "audited", RAMET_INO_AUDITED, S_IFDIR);
         add(listing, "tools", RAMET_INO_TOOLS, S_IFDIR);
-    } else if (dir->ino == RAMET_INO_WORKSPACES || dir->ino == RAMET_INO_TOOLS) {
-        return 0; /* where workspace_mount.c and tools_mount.c mount */
+    } else if (is_mountpoint(dir)) {
+        return 0;
     } else if (dir->snapshot) {
         const struct ramet_snapshot *snapshot = dir->snapshot;
         add(listing, "manifest.json", ramet_ino(snapshot->serial, RAMET_PART_MANIFEST), S_IFREG);

@@ -21,6 +21,7 @@ enum {
     RAMET_INO_BRANCHES = 3,
     RAMET_INO_WORKSPACES = 4, /* on this and the next others mount: workspace_mount.c, tools_mount.c */
     RAMET_INO_TOOLS = 5,
+    RAMET_INO_AUDITED = 6,
 };
 
 /* The low byte of a number. Never renumber. */

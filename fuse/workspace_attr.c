@@ -154,6 +154,10 @@ void ramet_wop_readlink(struct ramet_fuse_request *request)
     char *target = ramet_fuse_buffer(request);
     size_t size;
     RAMET_WERROR(err);
+    if (ramet_wnode_virtual(request->header->nodeid)) {
+        ramet_wvirtual_readlink(request);
+        return;
+    }
     struct ramet_workspace *workspace = ramet_wnode_workspace(request, request->header->nodeid);
     if (!workspace)
         return;

@@ -5,6 +5,10 @@
  *     <name>/...                            a workspace, read-write
  *     <name>/.ramet/history/<state>/...     its past states, read-only; .ramet is not listed, but can be entered
  *
+ * Audited workspaces are behind a second door, where each open of a file is a request that
+ * is told to the auditor first; in the first they are symlinks. What was open when a
+ * workspace changed doors is stale (ESTALE).
+ *
  * Everything that goes through the mount the kernel caches for as long as it likes. What
  * changes a tree or a name behind its back must be told here, after it was done and before
  * the caller hears of it.
@@ -19,9 +23,28 @@
 
 struct ramet_workspace_mount;
 
-/* Mounts on an empty directory and serves the set, which must outlive the mount. */
+#define RAMET_WORKSPACES_PLAIN "workspaces" /* directories of the two doors; side by side */
+#define RAMET_WORKSPACES_AUDITED "audited"
+
+/* Mounts on the empty directories of these names in `dir` and serves the set, which must outlive the mount. */
 int ramet_workspace_mount_start(const char *dir, struct ramet_workspaces *set, struct ramet_workspace_mount **ret,
                                 struct ramet_error *err);
+
+/* An open of a file in an audited workspace; strings are borrowed. */
+struct ramet_workspace_open {
+    const char *workspace; /* its name */
+    const char *path;      /* one of the file's; NULL: it has no name any more */
+    uid_t uid;
+    pid_t pid;
+    bool read, write, execute, create;
+};
+struct ramet_workspace_auditor {
+    void *context;
+    /* Before the open is answered, from many threads at once; may wait. An error refuses the open. */
+    int (*opening)(void *context, const struct ramet_workspace_open *open, struct ramet_error *err);
+};
+/* From now on; NULL: nobody, and files of audited workspaces cannot be opened. Waits for calls of the one before. */
+void ramet_workspace_mount_audit(struct ramet_workspace_mount *mount, const struct ramet_workspace_auditor *auditor);
 /* Unmounts (lazily when still in use). NULL is a no-op, here and below. */
 void ramet_workspace_mount_stop(struct ramet_workspace_mount *mount);
 

@@ -61,7 +61,7 @@ void ramet_wop_lookup(struct ramet_fuse_request *request)
 
 void ramet_wop_forget(struct ramet_fuse_request *request)
 {
-    ramet_worphan_forget(ramet_wmount_of(request), request->header->nodeid);
+    ramet_worphan_forget(ramet_wdoor_of(request), request->header->nodeid);
 }
 
 void ramet_wop_batch_forget(struct ramet_fuse_request *request)
@@ -70,7 +70,7 @@ void ramet_wop_batch_forget(struct ramet_fuse_request *request)
     const struct fuse_forget_one *one = (const struct fuse_forget_one *)(in + 1);
     size_t fit = (request->size - sizeof *in) / sizeof *one, count = in->count < fit ? in->count : fit;
     for (size_t i = 0; i < count; i++)
-        ramet_worphan_forget(ramet_wmount_of(request), one[i].nodeid);
+        ramet_worphan_forget(ramet_wdoor_of(request), one[i].nodeid);
 }
 
 /* --- making --- */
@@ -82,7 +82,7 @@ static struct ramet_wowner owner_of(const struct ramet_fuse_request *request)
 
 struct making {
     const char *name;
-    uint32_t mode, umask, major, minor;
+    uint32_t mode, umask, major, minor, flags;
 };
 
 /* With what the directory's default ACL gives. */
@@ -147,12 +147,17 @@ static void make_open(struct ramet_fuse_request *request, const struct making *m
     struct ramet_workspace *workspace = ramet_wnode_writable(request, dir, making->name);
     if (!workspace)
         return;
+    if (ramet_wopen_tell(request, workspace, ramet_wnode_ino(dir), making->name ? making->name : "(unnamed)",
+                         making->flags) < 0) {
+        ramet_workspace_unref(workspace);
+        return;
+    }
     if (make(request, workspace, making, &stat, &err) < 0) {
         ramet_wreply_error(request, &err);
     } else {
         ramet_wfill_entry(ramet_wnode_serial(dir), &stat, &out.entry);
         if (!making->name)
-            ramet_worphan_add(ramet_wmount_of(request), workspace, out.entry.nodeid);
+            ramet_worphan_add(ramet_wdoor_of(request), workspace, out.entry.nodeid);
         ramet_fuse_reply(request, &out, sizeof out);
     }
     ramet_workspace_unref(workspace);
@@ -161,13 +166,14 @@ static void make_open(struct ramet_fuse_request *request, const struct making *m
 void ramet_wop_create(struct ramet_fuse_request *request)
 {
     const struct fuse_create_in *in = request->body;
-    make_open(request, &(struct making){.name = (const char *)(in + 1), .mode = in->mode, .umask = in->umask});
+    make_open(request, &(struct making){
+                           .name = (const char *)(in + 1), .mode = in->mode, .umask = in->umask, .flags = in->flags});
 }
 
 void ramet_wop_tmpfile(struct ramet_fuse_request *request)
 {
     const struct fuse_create_in *in = request->body;
-    make_open(request, &(struct making){.mode = in->mode, .umask = in->umask});
+    make_open(request, &(struct making){.mode = in->mode, .umask = in->umask, .flags = in->flags});
 }
 
 void ramet_wop_symlink(struct ramet_fuse_request *request)
@@ -226,7 +232,7 @@ static void settle_last(struct ramet_fuse_request *request, struct ramet_workspa
     if (!ino)
         return;
     if (r == 0)
-        ramet_worphan_add(ramet_wmount_of(request), workspace,
+        ramet_worphan_add(ramet_wdoor_of(request), workspace,
                           ramet_wnode(ramet_wnode_serial(request->header->nodeid), ino));
     else
         ramet_wfile_unuse(workspace, ino, 1);

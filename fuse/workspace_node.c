@@ -10,15 +10,20 @@
 /* Only we change what the kernel caches, or tell it. */
 static const uint64_t believe_s = 365 * 86400;
 
-struct ramet_workspace_mount *ramet_wmount_of(const struct ramet_fuse_request *request) { return request->context; }
+struct ramet_wdoor *ramet_wdoor_of(const struct ramet_fuse_request *request) { return request->context; }
 
 struct ramet_workspace *ramet_wnode_workspace(struct ramet_fuse_request *request, uint64_t node)
 {
     struct ramet_workspace *workspace;
     RAMET_WERROR(err);
-    if (ramet_workspace_by_serial(ramet_wmount_of(request)->set, ramet_wnode_serial(node), &workspace, &err) == 0)
+    const struct ramet_wdoor *door = ramet_wdoor_of(request);
+    int r = ramet_workspace_by_serial(door->set, ramet_wnode_serial(node), &workspace, &err);
+    bool here = r == 0 && ramet_workspace_audited(workspace) == door->audited;
+    if (here)
         return workspace;
-    if (err.code == RAMET_NOT_FOUND)
+    if (r == 0)
+        ramet_workspace_unref(workspace);
+    if (r == 0 || err.code == RAMET_NOT_FOUND)
         ramet_fuse_reply_error(request, ESTALE);
     else
         ramet_wreply_error(request, &err);
@@ -120,47 +125,47 @@ void ramet_wreply_attr(struct ramet_fuse_request *request, uint64_t node, const 
 
 /* --- inodes without a name --- */
 
-void ramet_worphan_add(struct ramet_workspace_mount *mount, struct ramet_workspace *workspace, uint64_t node)
+void ramet_worphan_add(struct ramet_wdoor *door, struct ramet_workspace *workspace, uint64_t node)
 {
     uint64_t known;
-    pthread_mutex_lock(&mount->lock);
-    bool again = ramet_u64map_get(&mount->orphans, node, &known); /* linked and unlinked once more */
-    bool kept = again || ramet_u64map_put(&mount->orphans, node, 1);
-    atomic_store(&mount->orphan_count, mount->orphans.count);
-    pthread_mutex_unlock(&mount->lock);
+    pthread_mutex_lock(&door->lock);
+    bool again = ramet_u64map_get(&door->orphans, node, &known); /* linked and unlinked once more */
+    bool kept = again || ramet_u64map_put(&door->orphans, node, 1);
+    atomic_store(&door->orphan_count, door->orphans.count);
+    pthread_mutex_unlock(&door->lock);
     if (again || !kept)
         ramet_wfile_unuse(workspace, ramet_wnode_ino(node), 1);
 }
 
-static void let_go(struct ramet_workspace_mount *mount, uint64_t node)
+static void let_go(struct ramet_wdoor *door, uint64_t node)
 {
     struct ramet_workspace *workspace;
     RAMET_WERROR(err);
-    if (ramet_workspace_by_serial(mount->set, ramet_wnode_serial(node), &workspace, &err) < 0)
+    if (ramet_workspace_by_serial(door->set, ramet_wnode_serial(node), &workspace, &err) < 0)
         return; /* it was removed or rolled back, and its inodes with it */
     ramet_wfile_unuse(workspace, ramet_wnode_ino(node), 1);
     ramet_workspace_unref(workspace);
 }
 
-void ramet_worphan_forget(struct ramet_workspace_mount *mount, uint64_t node)
+void ramet_worphan_forget(struct ramet_wdoor *door, uint64_t node)
 {
     uint64_t known;
-    if (atomic_load(&mount->orphan_count) == 0)
+    if (atomic_load(&door->orphan_count) == 0)
         return;
-    pthread_mutex_lock(&mount->lock);
-    bool found = ramet_u64map_get(&mount->orphans, node, &known);
+    pthread_mutex_lock(&door->lock);
+    bool found = ramet_u64map_get(&door->orphans, node, &known);
     if (found)
-        ramet_u64map_remove(&mount->orphans, node);
-    atomic_store(&mount->orphan_count, mount->orphans.count);
-    pthread_mutex_unlock(&mount->lock);
+        ramet_u64map_remove(&door->orphans, node);
+    atomic_store(&door->orphan_count, door->orphans.count);
+    pthread_mutex_unlock(&door->lock);
     if (found)
-        let_go(mount, node);
+        let_go(door, node);
 }
 
-void ramet_worphans_free(struct ramet_workspace_mount *mount)
+void ramet_worphans_free(struct ramet_wdoor *door)
 {
     uint64_t node, value;
-    for (size_t at = 0; ramet_u64map_next(&mount->orphans, &at, &node, &value);)
-        let_go(mount, node);
-    ramet_u64map_free(&mount->orphans);
+    for (size_t at = 0; ramet_u64map_next(&door->orphans, &at, &node, &value);)
+        let_go(door, node);
+    ramet_u64map_free(&door->orphans);
 }

@@ -17,18 +17,30 @@
 
 #include <pthread.h>
 
-struct ramet_workspace_mount {
+/* One file system: of the workspaces that are audited, or of the others. Handlers get it as their context. */
+struct ramet_wdoor {
     struct ramet_fuse *fuse;
     struct ramet_workspaces *set;
+    struct ramet_fuse_operation operations[RAMET_FUSE_OPCODES];
     pthread_mutex_t lock;        /* guards the map */
     struct ramet_u64map orphans; /* nodes without a name that the kernel still knows: a use of each is held */
     _Atomic size_t orphan_count;
+
+    bool audited;
+    _Atomic bool used;           /* something was opened through it */
+    pthread_rwlock_t audit_lock; /* guards the next one; held while it is called */
+    struct ramet_workspace_auditor auditor;
+};
+
+struct ramet_workspace_mount {
+    struct ramet_wdoor plain, audited;
 };
 
 #define RAMET_WNODE_ROOT UINT64_C(1)
-/* Directories that are in no tree; inode numbers of files end below. Never renumber. */
+/* What is in no tree; never renumber. */
 #define RAMET_WINO_META ((UINT64_C(1) << RAMET_WINO_BITS) - 1)    /* .ramet in the root of a workspace */
 #define RAMET_WINO_HISTORY ((UINT64_C(1) << RAMET_WINO_BITS) - 2) /* .ramet/history */
+#define RAMET_WINO_LINK ((UINT64_C(1) << RAMET_WINO_BITS) - 3)    /* to where the workspace is, from the other door */
 #define RAMET_WMETA_NAME RAMET_WORKSPACE_RESERVED
 
 static inline uint64_t ramet_wnode(uint64_t serial, uint64_t ino) { return serial << RAMET_WINO_BITS | ino; }
@@ -36,7 +48,7 @@ static inline uint64_t ramet_wnode_serial(uint64_t node) { return node >> RAMET_
 static inline uint64_t ramet_wnode_ino(uint64_t node) { return node & ((UINT64_C(1) << RAMET_WINO_BITS) - 1); }
 static inline bool ramet_wnode_virtual(uint64_t node)
 {
-    return node == RAMET_WNODE_ROOT || ramet_wnode_ino(node) >= RAMET_WINO_HISTORY;
+    return node == RAMET_WNODE_ROOT || ramet_wnode_ino(node) >= RAMET_WINO_END;
 }
 
 /* An error that is only looked at for its code: the text is not cleared. */
@@ -44,8 +56,9 @@ static inline bool ramet_wnode_virtual(uint64_t node)
     struct ramet_error name;                                                                                           \
     name.code = name.os_errno = 0
 
-struct ramet_workspace_mount *ramet_wmount_of(const struct ramet_fuse_request *request);
-/* The workspace of the request's node, or of another; a reference. NULL: the answer was ESTALE. */
+struct ramet_wdoor *ramet_wdoor_of(const struct ramet_fuse_request *request);
+/* The workspace of the request's node, or of another; a reference. NULL: the answer was ESTALE, as it is for one that
+ * belongs to the other door. */
 struct ramet_workspace *ramet_wnode_workspace(struct ramet_fuse_request *request, uint64_t node);
 /* As it; refuses what may not be changed: virtual directories and names that hide .ramet (name may be NULL). */
 struct ramet_workspace *ramet_wnode_writable(struct ramet_fuse_request *request, uint64_t node, const char *name);
@@ -64,9 +77,9 @@ void ramet_wreply_attr(struct ramet_fuse_request *request, uint64_t node, const 
 /* --- inodes without a name --- */
 
 /* A use of the inode is held: until the kernel forgets the node. */
-void ramet_worphan_add(struct ramet_workspace_mount *mount, struct ramet_workspace *workspace, uint64_t node);
-void ramet_worphan_forget(struct ramet_workspace_mount *mount, uint64_t node);
-void ramet_worphans_free(struct ramet_workspace_mount *mount);
+void ramet_worphan_add(struct ramet_wdoor *door, struct ramet_workspace *workspace, uint64_t node);
+void ramet_worphan_forget(struct ramet_wdoor *door, uint64_t node);
+void ramet_worphans_free(struct ramet_wdoor *door);
 
 /* --- directories that are in no tree (workspace_virtual.c) --- */
 
@@ -75,6 +88,14 @@ void ramet_wvirtual_getattr(struct ramet_fuse_request *request, uint64_t node);
 /* False: the answer was an error. */
 bool ramet_wvirtual_stat(struct ramet_fuse_request *request, uint64_t node, struct ramet_wstat *ret);
 void ramet_wvirtual_list(struct ramet_fuse_request *request, uint64_t dir, uint64_t offset, size_t size, bool plus);
+void ramet_wvirtual_readlink(struct ramet_fuse_request *request);
+
+/* --- opens that are audited (workspace_open.c) --- */
+
+/* Tells the auditor, of a door that has one; < 0: the answer was an error and nothing may be opened. `name`: what will
+ * be made in the directory `ino`; NULL: `ino` itself is opened. */
+int ramet_wopen_tell(struct ramet_fuse_request *request, struct ramet_workspace *workspace, uint64_t ino,
+                     const char *name, uint32_t flags);
 
 /* --- POSIX ACLs (workspace_acl.c) --- */
 
@@ -106,6 +127,8 @@ ramet_fuse_handler ramet_wop_rename2, ramet_wop_create, ramet_wop_tmpfile;
 /* workspace_attr.c */
 ramet_fuse_handler ramet_wop_getattr, ramet_wop_setattr, ramet_wop_statx, ramet_wop_readlink, ramet_wop_statfs;
 ramet_fuse_handler ramet_wop_setxattr, ramet_wop_getxattr, ramet_wop_listxattr, ramet_wop_removexattr;
+/* workspace_open.c */
+ramet_fuse_handler ramet_wop_open, ramet_wop_release;
 /* workspace_io.c */
 ramet_fuse_handler ramet_wop_read, ramet_wop_write, ramet_wop_fsync, ramet_wop_fallocate, ramet_wop_lseek;
 ramet_fuse_handler ramet_wop_copy;

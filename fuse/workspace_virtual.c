@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Directories that are in no tree: the root, which lists the workspaces, and in each
- * workspace .ramet and .ramet/history, which lists its states. They are read-only.
+ * What is in no tree, and read-only: the root, which lists the workspaces; in each
+ * workspace .ramet and .ramet/history, which lists its states; and symlinks from the root
+ * to workspaces that are behind the audited door.
  *
  * .ramet is not listed, so that tar, git and rm see what belongs to the tree and nothing
  * else; who knows of it enters by name. The kernel believes these names for a second; what
@@ -11,13 +12,16 @@
 #include "workspace_ops.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { believe_s = 1, dot = 1, dot_dot = 2 };
 
 static struct ramet_wstat stat_of(uint64_t node)
 {
-    return (struct ramet_wstat){.ino = ramet_wnode_ino(node), .mode = S_IFDIR | 0755, .nlink = 2};
+    bool link = ramet_wnode_ino(node) == RAMET_WINO_LINK;
+    return (struct ramet_wstat){
+        .ino = ramet_wnode_ino(node), .mode = link ? S_IFLNK | 0777 : S_IFDIR | 0755, .nlink = link ? 1 : 2};
 }
 
 static void reply_entry(struct ramet_fuse_request *request, uint64_t node, const struct ramet_wstat *stat)
@@ -41,6 +45,33 @@ void ramet_wvirtual_getattr(struct ramet_fuse_request *request, uint64_t node)
     ramet_wreply_attr(request, node, &stat);
 }
 
+static void reply_virtual(struct ramet_fuse_request *request, uint64_t node)
+{
+    struct ramet_wstat stat = stat_of(node);
+    reply_entry(request, node, &stat);
+}
+
+void ramet_wvirtual_readlink(struct ramet_fuse_request *request)
+{
+    struct ramet_workspace *workspace;
+    struct ramet_workspace_info info;
+    char target[sizeof info.name + 16];
+    uint64_t serial = ramet_wnode_serial(request->header->nodeid);
+    RAMET_WERROR(err);
+    if (ramet_wnode_ino(request->header->nodeid) != RAMET_WINO_LINK) {
+        ramet_fuse_reply_error(request, EINVAL);
+        return;
+    }
+    if (ramet_workspace_by_serial(ramet_wdoor_of(request)->set, serial, &workspace, &err) < 0) {
+        ramet_fuse_reply_error(request, ESTALE);
+        return;
+    }
+    ramet_workspace_info(workspace, &info);
+    ramet_workspace_unref(workspace);
+    int size = snprintf(target, sizeof target, "../" RAMET_WORKSPACES_AUDITED "/%s", info.name);
+    ramet_fuse_reply(request, target, (size_t)size);
+}
+
 /* --- lookup --- */
 
 static void reply_root_of(struct ramet_fuse_request *request, struct ramet_workspace *workspace)
@@ -59,16 +90,21 @@ static void lookup_workspace(struct ramet_fuse_request *request, const char *nam
 {
     struct ramet_workspace_info info;
     struct ramet_workspace *workspace;
+    const struct ramet_wdoor *door = ramet_wdoor_of(request);
     RAMET_WERROR(err);
-    if (ramet_workspace_find(ramet_wmount_of(request)->set, name, &workspace, &err) < 0) {
+    if (ramet_workspace_find(door->set, name, &workspace, &err) < 0) {
         ramet_wreply_error(request, &err);
         return;
     }
     ramet_workspace_info(workspace, &info);
-    if (strcmp(info.name, name) == 0)
-        reply_root_of(request, workspace);
-    else
+    if (strcmp(info.name, name) != 0)
         ramet_fuse_reply_error(request, ENOENT); /* by id */
+    else if (info.audited == door->audited)
+        reply_root_of(request, workspace);
+    else if (info.audited)
+        reply_virtual(request, ramet_wnode(info.serial, RAMET_WINO_LINK));
+    else
+        ramet_fuse_reply_error(request, ENOENT);
     ramet_workspace_unref(workspace);
 }
 
@@ -85,12 +121,6 @@ static void lookup_state(struct ramet_fuse_request *request, uint64_t dir, const
         reply_root_of(request, state);
     ramet_workspace_unref(state);
     ramet_workspace_unref(workspace);
-}
-
-static void reply_virtual(struct ramet_fuse_request *request, uint64_t node)
-{
-    struct ramet_wstat stat = stat_of(node);
-    reply_entry(request, node, &stat);
 }
 
 void ramet_wvirtual_lookup(struct ramet_fuse_request *request, uint64_t dir, const char *name)
@@ -114,19 +144,23 @@ void ramet_wvirtual_lookup(struct ramet_fuse_request *request, uint64_t dir, con
 
 /* --- listing --- */
 
-static int list_workspaces(struct ramet_workspace_mount *mount, struct ramet_wlisting *listing, uint64_t offset,
+static int list_workspaces(struct ramet_wdoor *door, struct ramet_wlisting *listing, uint64_t offset,
                            struct ramet_error *err)
 {
     struct ramet_workspace **all;
     size_t count;
-    int r = ramet_workspaces_list(mount->set, &all, &count, err);
+    int r = ramet_workspaces_list(door->set, &all, &count, err);
     if (r < 0)
         return r;
     for (size_t i = offset > dot_dot ? offset - dot_dot : 0; i < count; i++) {
         struct ramet_workspace_info info;
         ramet_workspace_info(all[i], &info);
-        if (!ramet_wlisting_add(listing, info.name, ramet_wnode(info.serial, RAMET_WORKSPACE_ROOT), S_IFDIR,
-                                dot_dot + i + 1, NULL))
+        if (door->audited && !info.audited)
+            continue;
+        bool here = info.audited == door->audited;
+        if (!ramet_wlisting_add(listing, info.name,
+                                ramet_wnode(info.serial, here ? RAMET_WORKSPACE_ROOT : RAMET_WINO_LINK),
+                                here ? S_IFDIR : S_IFLNK, dot_dot + i + 1, NULL))
             break;
     }
     ramet_workspaces_list_free(all, count);
@@ -160,7 +194,7 @@ void ramet_wvirtual_list(struct ramet_fuse_request *request, uint64_t dir, uint6
     if (offset < dot_dot)
         ramet_wlisting_add(&listing, "..", RAMET_WNODE_ROOT, S_IFDIR, dot_dot, NULL);
     if (dir == RAMET_WNODE_ROOT)
-        r = list_workspaces(ramet_wmount_of(request), &listing, offset, &err);
+        r = list_workspaces(ramet_wdoor_of(request), &listing, offset, &err);
     else if (ramet_wnode_ino(dir) == RAMET_WINO_HISTORY)
         r = list_states(workspace, &listing, offset, &err);
     else if (offset <= dot_dot)

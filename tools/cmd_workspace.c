@@ -18,7 +18,7 @@ static const char *const where = "/v1/workspaces/";
 struct options {
     uint64_t uid, gid, bytes, inodes;
     const char *state, *base, *take, *into;
-    bool stat, patch, forget, dry_run;
+    bool stat, patch, forget, dry_run, audit_opens;
 };
 
 static const struct cli_column columns[] = {
@@ -49,6 +49,8 @@ static int create(struct cli *cli, const struct options *o, int argc, char **arg
         ramet_json_set_u64(body, "gid", o->gid);
     cli_set_u64(body, "quota_bytes", o->bytes);
     cli_set_u64(body, "quota_inodes", o->inodes);
+    if (o->audit_opens)
+        ramet_json_set_bool(body, "audit_opens", true);
     int rc = cli_call(cli, "POST", CLI_PATH("/v1/workspaces", "", ""), body, "making a workspace", &answer);
     if (rc == 0 && !cli->json)
         printf("created %s: %s\n", argv[0], ramet_json_str(answer, "path", "?"));
@@ -157,6 +159,17 @@ static int quota(struct cli *cli, const struct options *o, int argc, char **argv
     cli_set_u64(body, "quota_bytes", o->bytes);
     cli_set_u64(body, "quota_inodes", o->inodes);
     return change(cli, argv[0], "/quota", body, "limited");
+}
+
+static int audit(struct cli *cli, const struct options *o, int argc, char **argv)
+{
+    bool on = strcmp(argv[1], "on") == 0;
+    (void)o, (void)argc;
+    if (!on && strcmp(argv[1], "off") != 0)
+        return ramet_error_set(&cli->err, RAMET_INVALID, "\"workspace audit\" takes on or off, not \"%s\"", argv[1]);
+    struct ramet_json *body = ramet_json_object();
+    ramet_json_set_bool(body, "opens", on);
+    return change(cli, argv[0], "/audit", body, on ? "audited" : "not audited");
 }
 
 static int sync_it(struct cli *cli, const struct options *o, int argc, char **argv)
@@ -277,7 +290,7 @@ static const struct verb {
     {"snapshot", 1, 2, snapshot}, {"history", 1, 1, history}, {"rollback", 2, 2, rollback}, {"promote", 1, 1, promote},
     {"rename", 2, 2, rename_it},  {"attach", 1, 2, attach},   {"quota", 1, 1, quota},       {"sync", 1, 1, sync_it},
     {"diff", 1, 2, diff},         {"merge", 2, 2, merge},     {"rm", 1, -1, remove_all},    {"import", 2, 2, import_it},
-    {"export", 1, 2, export_it},
+    {"export", 1, 2, export_it},  {"audit", 2, 2, audit},
 };
 
 int cmd_workspace(struct cli *cli, int argc, char **argv)
@@ -288,6 +301,7 @@ int cmd_workspace(struct cli *cli, int argc, char **argv)
         {0, "gid", "GID", CLI_NUMBER, &o.gid, "create, import: its group [as the owner's number]"},
         {0, "bytes", "SIZE", CLI_SIZE, &o.bytes, "create, import, quota: what it may hold, like 2G [no limit]"},
         {0, "inodes", "N", CLI_NUMBER, &o.inodes, "create, import, quota: how many files [no limit]"},
+        {0, "audit-opens", NULL, CLI_FLAG, &o.audit_opens, "create: each open of a file is told in the audit"},
         {0, "state", "STATE", CLI_TEXT, &o.state, "fork, export: of a past state; history --forget: which"},
         {0, "into", "PATH", CLI_TEXT, &o.into, "import: a directory of a workspace that is there [a new one is made]"},
         {0, "base", "TREE", CLI_TEXT, &o.base, "merge: the common ancestor, where it is not known"},
@@ -299,9 +313,9 @@ int cmd_workspace(struct cli *cli, int argc, char **argv)
         {0},
     };
     const struct cli_usage usage = {
-        .line =
-            "workspace create|ls|show|fork|snapshot|history|rollback|promote|rename|attach|quota|sync|diff|merge|rm|"
-            "import|export [ARGUMENT]... [OPTION]...",
+        .line = "workspace "
+                "create|ls|show|fork|snapshot|history|rollback|promote|rename|attach|quota|audit|sync|diff|merge|rm|"
+                "import|export [ARGUMENT]... [OPTION]...",
         .summary = "Trees of files on the mount, which fork in O(1).",
         .options = options,
         .min = 1,

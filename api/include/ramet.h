@@ -240,6 +240,7 @@ struct ramet_client_workspace {
     uint64_t used_bytes, inodes;
     uint64_t quota_bytes, quota_inodes; /* 0: none */
     uint32_t uid, gid;                  /* of its root directory when it was made */
+    bool audit_opens;                   /* each open of a file is told in the audit */
     int64_t created_ms;
 };
 
@@ -260,6 +261,7 @@ struct ramet_client_workspace_create {
     bool owned; /* uid and gid count; else it is the caller's */
     uint32_t uid, gid;
     uint64_t quota_bytes, quota_inodes; /* 0: none */
+    bool audit_opens;
 };
 /* In these calls `ret` may be NULL. */
 int ramet_client_workspace_create(struct ramet_client *client, const struct ramet_client_workspace_create *request,

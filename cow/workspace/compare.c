@@ -184,28 +184,40 @@ static bool put_before(char **buf, size_t *start, size_t *capacity, const char *
     return true;
 }
 
-int ramet_wview_path(struct ramet_workspace *view, uint64_t dir, const char *name, char **ret, struct ramet_error *err)
+/* The path to `ino`, which the root has none of, with what `name` (NULL: nothing) is in it. */
+static int path_to(struct ramet_workspace *view, uint64_t ino, const char *name, char **ret, struct ramet_error *err)
 {
     _autofree_ char *buf = NULL;
     size_t start = 0, capacity = 0;
     char text[RAMET_WNAME_MAX + 1];
     struct ramet_winode inode;
-    bool fits = put_before(&buf, &start, &capacity, name, false);
+    bool fits = put_before(&buf, &start, &capacity, name ? name : "", false), slash = name;
     int r = ramet_wread_begin(view, err);
     if (r < 0)
         return r;
-    while (fits && r == 0 && dir != RAMET_WORKSPACE_ROOT) {
-        r = ramet_winode_get(view, dir, &inode, err);
+    for (; fits && r == 0 && ino != RAMET_WORKSPACE_ROOT; ino = inode.parent, slash = true) {
+        r = ramet_winode_get(view, ino, &inode, err);
+        if (r == 0 && inode.parent == 0)
+            r = ramet_error_set(err, RAMET_NOT_FOUND, "inode %llu has no name any more", (unsigned long long)ino);
         if (r == 0)
             r = name_of(view, inode.parent, inode.cookie, text, err);
         if (r == 0)
-            fits = put_before(&buf, &start, &capacity, text, true);
-        dir = inode.parent;
+            fits = put_before(&buf, &start, &capacity, text, slash);
     }
     ramet_wread_end(view);
     if (r == 0 && fits)
         *ret = strndup(buf + start, capacity - start);
     return r < 0 ? r : fits && *ret ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a path");
+}
+
+int ramet_wview_path(struct ramet_workspace *view, uint64_t dir, const char *name, char **ret, struct ramet_error *err)
+{
+    return path_to(view, dir, name, ret, err);
+}
+
+int ramet_wfile_path(struct ramet_workspace *workspace, uint64_t ino, char **ret, struct ramet_error *err)
+{
+    return path_to(workspace, ino, NULL, ret, err);
 }
 
 /* The name of a NAME record at or after *key, which moves behind it. 1: no more. */

@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 
 #define RAMET_WORKSPACE_ROOT UINT64_C(1)
-#define RAMET_WINO_BITS 40 /* inode numbers stay below 2^40 */
+#define RAMET_WINO_BITS 40                                      /* inode numbers stay below RAMET_WINO_END */
+#define RAMET_WINO_END ((UINT64_C(1) << RAMET_WINO_BITS) - 256) /* from here on they are the mount's own */
 
 struct ramet_wstat {
     uint64_t ino, size, blocks; /* blocks of 512 bytes */
@@ -90,6 +91,9 @@ struct ramet_wentry {
 int ramet_wfile_list(struct ramet_workspace *workspace, uint64_t dir, uint64_t cookie,
                      bool (*emit)(void *ctx, const struct ramet_wentry *entry, const struct ramet_wstat *stat),
                      void *ctx, bool with_stat /* else `stat` is NULL */, struct ramet_error *err);
+/* One of its paths from the root, without a leading slash; "": the root. *ret owned by the caller (free). NOT_FOUND of
+ * an inode without a name. */
+int ramet_wfile_path(struct ramet_workspace *workspace, uint64_t ino, char **ret, struct ramet_error *err);
 int ramet_wfile_parent(struct ramet_workspace *workspace, uint64_t dir, uint64_t *ret, struct ramet_error *err);
 
 /* --- content --- */

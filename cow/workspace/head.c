@@ -137,12 +137,22 @@ struct ramet_workspace *ramet_whead_named(struct ramet_workspaces *set, const ch
     return found ? set->heads[at] : NULL;
 }
 
+void ramet_whead_audit_states(struct ramet_workspace *workspace)
+{
+    struct ramet_workspaces *set = workspace->set;
+    for (size_t i = 0; i < set->state_count; i++)
+        if (strcmp(set->states[i]->id, workspace->id) == 0)
+            set->states[i]->audited = workspace->audited;
+}
+
 /* --- records --- */
+
+enum { FLAG_STATE = 1, FLAG_AUDITED = 2 };
 
 void ramet_whead_encode(const struct ramet_workspace *workspace, struct ramet_buf *buf)
 {
     ramet_buf_put_u64(buf, workspace->serial);
-    ramet_buf_put_u8(buf, workspace->is_state);
+    ramet_buf_put_u8(buf, (workspace->is_state ? FLAG_STATE : 0) | (workspace->audited ? FLAG_AUDITED : 0));
     ramet_buf_put_str(buf, workspace->id);
     ramet_buf_put_str(buf, workspace->name);
     ramet_buf_put_str(buf, workspace->parent);
@@ -157,7 +167,9 @@ void ramet_whead_encode(const struct ramet_workspace *workspace, struct ramet_bu
 int ramet_whead_decode(struct ramet_reader *reader, struct ramet_workspace *workspace, struct ramet_error *err)
 {
     workspace->serial = ramet_reader_u64(reader);
-    workspace->is_state = ramet_reader_u8(reader);
+    uint8_t flags = ramet_reader_u8(reader);
+    workspace->is_state = flags & FLAG_STATE;
+    workspace->audited = flags & FLAG_AUDITED;
     bool ok = ramet_reader_field(reader, workspace->id, sizeof workspace->id) &&
               ramet_reader_field(reader, workspace->name, sizeof workspace->name) &&
               ramet_reader_field(reader, workspace->parent, sizeof workspace->parent) &&
@@ -167,7 +179,8 @@ int ramet_whead_decode(struct ramet_reader *reader, struct ramet_workspace *work
     workspace->quota_inodes = ramet_reader_u64(reader);
     workspace->uid = ramet_reader_u32(reader);
     workspace->gid = ramet_reader_u32(reader);
-    if (!ok || reader->failed || workspace->serial == 0 || workspace->serial > INT64_MAX)
+    if (!ok || reader->failed || flags > (FLAG_STATE | FLAG_AUDITED) || workspace->serial == 0 ||
+        workspace->serial > INT64_MAX)
         return ramet_error_set(err, RAMET_CORRUPT, "the record of a workspace is damaged");
     workspace->announced = true;
     return 0;

@@ -83,6 +83,7 @@ static int link_forks(struct ramet_workspaces *set, struct ramet_workspace *cons
         memcpy(fork->parent, origin->id, sizeof fork->parent);
         fork->quota_bytes = origin->quota_bytes;
         fork->quota_inodes = origin->quota_inodes;
+        fork->audited = origin->audited;
         r = ramet_whead_link(fork, err);
         if (r == 0 && (r = ramet_whead_note(fork, origin->serial, 0, &record, err)) < 0)
             ramet_whead_unlink(fork);
@@ -214,11 +215,13 @@ int ramet_workspace_remove(struct ramet_workspace *workspace, struct ramet_error
 struct alteration {
     char name[RAMET_CATALOG_NAME_SIZE], sandbox[RAMET_CATALOG_ID_SIZE];
     uint64_t quota_bytes, quota_inodes;
+    bool audited;
 };
 
 static struct alteration current(const struct ramet_workspace *workspace)
 {
-    struct alteration a = {.quota_bytes = workspace->quota_bytes, .quota_inodes = workspace->quota_inodes};
+    struct alteration a = {
+        .quota_bytes = workspace->quota_bytes, .quota_inodes = workspace->quota_inodes, .audited = workspace->audited};
     memcpy(a.name, workspace->name, sizeof a.name);
     memcpy(a.sandbox, workspace->sandbox, sizeof a.sandbox);
     return a;
@@ -230,6 +233,7 @@ static void make(struct ramet_workspace *workspace, const struct alteration *a)
     memcpy(workspace->sandbox, a->sandbox, sizeof a->sandbox);
     workspace->quota_bytes = a->quota_bytes;
     workspace->quota_inodes = a->quota_inodes;
+    workspace->audited = a->audited;
 }
 
 /* Under names, the lock held. A new name moves it in the list. */
@@ -253,6 +257,7 @@ static int alter(struct ramet_workspace *workspace, const struct alteration *to,
     if (r < 0)
         return r;
     workspace->stale = true;
+    ramet_whead_audit_states(workspace);
     ramet_wset_queue(workspace->set, record);
     return 0;
 }
@@ -297,5 +302,15 @@ int ramet_workspace_set_quota(struct ramet_workspace *workspace, uint64_t bytes,
     struct alteration to = current(workspace);
     to.quota_bytes = bytes;
     to.quota_inodes = inodes;
+    return alter_locked(workspace, &to, err);
+}
+
+int ramet_workspace_set_audited(struct ramet_workspace *workspace, bool audited, struct ramet_error *err)
+{
+    int r = ramet_workspace_lock(workspace, err);
+    if (r < 0)
+        return r;
+    struct alteration to = current(workspace);
+    to.audited = audited;
     return alter_locked(workspace, &to, err);
 }

@@ -48,6 +48,7 @@ static int add_state(struct ramet_workspace *workspace, struct ramet_workspace *
                      struct ramet_wjrecord **record, struct ramet_error *err)
 {
     memcpy(state->id, workspace->id, sizeof state->id);
+    state->audited = workspace->audited;
     if (name)
         snprintf(state->name, sizeof state->name, "%s", name);
     else
@@ -227,6 +228,7 @@ static int next_life(struct ramet_workspace *workspace, struct ramet_workspace *
     memcpy(next->id, workspace->id, sizeof next->id);
     next->quota_bytes = workspace->quota_bytes;
     next->quota_inodes = workspace->quota_inodes;
+    next->audited = workspace->audited;
     if (r == 0)
         r = ramet_whead_branch_off(state, next, err);
     if (r == 0 && !workspace->has_base) { /* it was not forked, and the state is no fork's beginning */
@@ -311,12 +313,13 @@ struct change {
     struct ramet_workspace *head;
     char name[RAMET_CATALOG_NAME_SIZE], id[RAMET_CATALOG_ID_SIZE], parent[RAMET_CATALOG_ID_SIZE];
     char sandbox[RAMET_CATALOG_ID_SIZE];
+    bool audited;
 };
 
 static void swap_change(struct change *change)
 {
     struct ramet_workspace *head = change->head;
-    struct change held = {.head = head};
+    struct change held = {.head = head, .audited = head->audited};
     memcpy(held.name, head->name, sizeof held.name);
     memcpy(held.id, head->id, sizeof held.id);
     memcpy(held.parent, head->parent, sizeof held.parent);
@@ -325,6 +328,7 @@ static void swap_change(struct change *change)
     memcpy(head->id, change->id, sizeof held.id);
     memcpy(head->parent, change->parent, sizeof held.parent);
     memcpy(head->sandbox, change->sandbox, sizeof held.sandbox);
+    head->audited = change->audited;
     *change = held;
 }
 
@@ -355,6 +359,7 @@ static size_t gather(struct ramet_workspace *workspace, struct ramet_workspace *
             continue;
         struct change *change = &changes[count++];
         change->head = head;
+        change->audited = is_state ? workspace->audited || parent->audited : head->audited;
         memcpy(change->name, head->name, sizeof change->name);
         memcpy(change->parent, head->parent, sizeof change->parent);
         memcpy(change->id, head->id, sizeof change->id);
@@ -374,7 +379,7 @@ static int take_place(struct ramet_workspace *workspace, struct ramet_workspace 
     struct ramet_wjrecord *record = NULL;
     size_t count = gather(workspace, parent, changes), made = 0;
     struct change *own = &changes[count++];
-    *own = (struct change){.head = workspace};
+    *own = (struct change){.head = workspace, .audited = workspace->audited || parent->audited};
     memcpy(own->name, parent->name, sizeof own->name);
     memcpy(own->id, workspace->id, sizeof own->id);
     memcpy(own->parent, parent->parent, sizeof own->parent);
@@ -396,10 +401,12 @@ static int take_place(struct ramet_workspace *workspace, struct ramet_workspace 
     for (size_t i = 0; i < count && r == 0; i++)
         changes[i].head->stale = true;
     parent->removed = r == 0;
-    if (r == 0)
+    if (r == 0) {
+        ramet_whead_audit_states(workspace);
         ramet_wset_queue(set, record);
-    else
+    } else {
         free(record);
+    }
     ramet_workspace_unref(parent);
     ramet_workspace_unref(workspace);
     return r;

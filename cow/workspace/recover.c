@@ -187,6 +187,8 @@ int ramet_wset_recover(struct ramet_workspaces *set, struct ramet_error *err)
     for (uint32_t number = first; number <= last && r == 0; number++)
         r = recover_epoch(set, number, &replay, err);
     ramet_wreplay_free(&replay);
+    for (size_t i = 0; i < set->head_count; i++)
+        ramet_whead_audit_states(set->heads[i]);
     raise(&set->catalog->next_serial, replay.serials);
     set->commit.sequence = replay.sequence;
     atomic_store(&set->commit.durable, replay.sequence);

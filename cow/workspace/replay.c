@@ -37,6 +37,7 @@ static int update_head(struct ramet_workspaces *set, struct ramet_workspace *to,
     memcpy(held->sandbox, to->sandbox, sizeof held->sandbox);
     held->quota_bytes = to->quota_bytes;
     held->quota_inodes = to->quota_inodes;
+    held->audited = to->audited;
     held->stale = true;
     int r = ramet_whead_link(held, err);
     ramet_workspace_unref(held);

@@ -67,7 +67,7 @@ void ramet_workspace_unlock(struct ramet_workspace *workspace)
 int ramet_workspace_next_ino(struct ramet_workspace *workspace, uint64_t *ret, struct ramet_error *err)
 {
     uint64_t ino = atomic_fetch_add_explicit(&workspace->set->next_ino, 1, memory_order_relaxed);
-    if (ino >= UINT64_C(1) << RAMET_WINO_BITS)
+    if (ino >= RAMET_WINO_END)
         return ramet_error_set(err, RAMET_NO_SPACE, "all inode numbers of the store are used");
     *ret = ino;
     return 0;
@@ -148,8 +148,11 @@ void ramet_workspace_info(struct ramet_workspace *workspace, struct ramet_worksp
     memcpy(ret->sandbox, workspace->sandbox, sizeof ret->sandbox);
     ret->quota_bytes = workspace->quota_bytes;
     ret->quota_inodes = workspace->quota_inodes;
+    ret->audited = workspace->audited;
     pthread_mutex_unlock(&workspace->set->names);
 }
+
+bool ramet_workspace_audited(const struct ramet_workspace *workspace) { return workspace->audited; }
 
 /* --- the set --- */
 

@@ -45,6 +45,7 @@ struct ramet_workspace_info {
     uint64_t used_bytes, inodes;        /* as its user sees them, shared or not */
     uint64_t quota_bytes, quota_inodes; /* 0: none */
     uint32_t uid, gid;                  /* of its root directory when it was made */
+    bool audited;                       /* whoever serves it has to tell of every open, see the mount's header */
 };
 
 /* An empty tree whose root directory belongs to uid:gid, mode 0755. Names as of branches; EXISTS. */
@@ -66,6 +67,9 @@ int ramet_workspace_attach(struct ramet_workspace *workspace, const char *sandbo
                            struct ramet_error *err);
 int ramet_workspace_set_quota(struct ramet_workspace *workspace, uint64_t bytes, uint64_t inodes,
                               struct ramet_error *err);
+/* Forks, states and next lives of an audited one are audited; what takes the place of one becomes so. */
+int ramet_workspace_set_audited(struct ramet_workspace *workspace, bool audited, struct ramet_error *err);
+bool ramet_workspace_audited(const struct ramet_workspace *workspace); /* a state: whether its workspace is */
 
 /*
  * What the workspace was when it was forked, for merging: a view (view.h), closed with ramet_wview_close. NOT_FOUND

@@ -59,6 +59,7 @@ struct ramet_workspace {
     char name[RAMET_CATALOG_NAME_SIZE];
     char parent[RAMET_CATALOG_ID_SIZE], sandbox[RAMET_CATALOG_ID_SIZE];
     _Atomic uint64_t quota_bytes, quota_inodes; /* read without it too */
+    _Atomic bool audited;                       /* likewise; of a state: its workspace's */
     bool stale; /* its record in the store is not the current one: gate and lock, or gate for writing */
 };
 
@@ -114,6 +115,8 @@ void ramet_whead_unlink(struct ramet_workspace *workspace);
 /* What `to`, which nobody knows yet, is made of: the tree of `from`, which no longer owns the pages it wrote. The gate
  * is held, and from's lock or the gate for writing. */
 int ramet_whead_branch_off(struct ramet_workspace *from, struct ramet_workspace *to, struct ramet_error *err);
+/* Its states are audited as it is. Under names, or nobody knows the set. */
+void ramet_whead_audit_states(struct ramet_workspace *workspace);
 /* By name; borrowed or NULL. Under names. */
 struct ramet_workspace *ramet_whead_named(struct ramet_workspaces *set, const char *name);
 /* What a head is, but for its tree, as bytes of a record. Under names. */

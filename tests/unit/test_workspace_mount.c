@@ -36,6 +36,13 @@ struct fixture {
 
 static struct ramet_error err;
 
+static const char *root_of(const struct fixture *f)
+{
+    static char root[PATH_MAX];
+    snprintf(root, sizeof root, "%s/mnt", f->dir);
+    return root;
+}
+
 static void open_all(struct fixture *f)
 {
     char store[PATH_MAX];
@@ -43,7 +50,7 @@ static void open_all(struct fixture *f)
     check_ok(ramet_store_open(store, NULL, &f->store, &err));
     check_ok(ramet_catalog_open(f->store, &f->catalog, &err));
     check_ok(ramet_workspaces_open(f->catalog, &f->set, &err));
-    check_ok(ramet_workspace_mount_start(f->mount_dir, f->set, &f->mount, &err));
+    check_ok(ramet_workspace_mount_start(root_of(f), f->set, &f->mount, &err));
 }
 
 static void close_all(struct fixture *f)
@@ -59,7 +66,8 @@ static int setup(void **state)
     struct fixture *f = calloc(1, sizeof *f);
     test_dir_make(f->dir);
     assert_int_equal(chmod(f->dir, 0755), 0);
-    snprintf(f->mount_dir, sizeof f->mount_dir, "%s/mnt", f->dir);
+    snprintf(f->mount_dir, sizeof f->mount_dir, "%s/mnt/" RAMET_WORKSPACES_PLAIN, f->dir);
+    check_ok(ramet_dir_make(root_of(f), 0755, &err));
     open_all(f);
     *state = f;
     return 0;
