@@ -198,6 +198,8 @@ int ramet_service_workspace_promote(struct ramet_service *service, const char *r
     ramet_workspace_mount_name_changed(service->workspace_mount, old);
     ramet_workspace_tell(service, workspace);
     ramet_workspace_view_fill(service, workspace, ret);
+    if (ret->audit_opens) /* perhaps since now */
+        ramet_workspace_mount_audited_changed(service->workspace_mount, ret->name);
     return 0;
 }
 
@@ -239,8 +241,8 @@ int ramet_service_workspace_audit(struct ramet_service *service, const char *ref
         r = ramet_workspace_set_audited(workspace, opens, err);
     if (r < 0)
         return r;
-    ramet_workspace_tell(service, workspace);
     ramet_workspace_view_fill(service, workspace, ret);
+    ramet_workspace_mount_audited_changed(service->workspace_mount, ret->name);
     return 0;
 }
 

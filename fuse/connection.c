@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "mountpoint.h"
+#include "protocol.h"
 #include <fuse_lowlevel.h>
 
 #include <errno.h>
@@ -501,3 +502,5 @@ int ramet_fuse_inval_inode(struct ramet_fuse *fuse, uint64_t node, int64_t offse
     struct fuse_notify_inval_inode_out out = {.ino = node, .off = offset, .len = size};
     return notify(fuse, FUSE_NOTIFY_INVAL_INODE, &out, sizeof out, NULL);
 }
+
+int ramet_fuse_inval_names(struct ramet_fuse *fuse) { return notify(fuse, RAMET_FUSE_NOTIFY_INC_EPOCH, NULL, 0, NULL); }

@@ -74,6 +74,9 @@ void ramet_fuse_waits(struct ramet_fuse_request *request);
 /* --- notifications; 0, or -errno (ENOENT: the kernel does not know it) --- */
 
 int ramet_fuse_inval_entry(struct ramet_fuse *fuse, uint64_t parent, const char *name);
+/* All names that the kernel knows are asked for again before they are used. Before Linux 6.16: -EINVAL, nothing is
+ * done. */
+int ramet_fuse_inval_names(struct ramet_fuse *fuse);
 int ramet_fuse_inval_inode(struct ramet_fuse *fuse, uint64_t node, int64_t offset /* -1: attributes only */,
                            int64_t size /* 0: all */);
 

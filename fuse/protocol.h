@@ -7,6 +7,7 @@
 
 #define RAMET_FUSE_DIRECT_IO_ALLOW_MMAP (UINT64_C(1) << 36)
 #define RAMET_FUSE_STATX 52
+#define RAMET_FUSE_NOTIFY_INC_EPOCH 8 /* Linux 6.16 */
 
 struct ramet_fuse_statx_in {
     uint32_t getattr_flags, reserved;

@@ -160,6 +160,15 @@ void ramet_workspace_mount_name_changed(struct ramet_workspace_mount *mount, con
     ramet_workspace_unref(workspace);
 }
 
+void ramet_workspace_mount_audited_changed(struct ramet_workspace_mount *mount, const char *name)
+{
+    if (!mount)
+        return;
+    ramet_fuse_inval_names(mount->plain.fuse);
+    ramet_fuse_inval_names(mount->audited.fuse);
+    ramet_workspace_mount_name_changed(mount, name);
+}
+
 void ramet_workspace_mount_state_changed(struct ramet_workspace_mount *mount, struct ramet_workspace *workspace,
                                          const char *state)
 {

@@ -21,6 +21,9 @@
 
 #include "workspace/workspace.h"
 
+#include <stdbool.h>
+#include <sys/types.h>
+
 struct ramet_workspace_mount;
 
 #define RAMET_WORKSPACES_PLAIN "workspaces" /* directories of the two doors; side by side */
@@ -50,6 +53,9 @@ void ramet_workspace_mount_stop(struct ramet_workspace_mount *mount);
 
 /* A workspace of this name came, went or is another one now (made, removed, renamed, promoted, rolled back). */
 void ramet_workspace_mount_name_changed(struct ramet_workspace_mount *mount, const char *name);
+/* It changed doors: as above, and who is in one of its directories finds nothing there (before Linux 6.16: nothing that
+ * the kernel does not know yet). */
+void ramet_workspace_mount_audited_changed(struct ramet_workspace_mount *mount, const char *name);
 /* A state came or went. */
 void ramet_workspace_mount_state_changed(struct ramet_workspace_mount *mount, struct ramet_workspace *workspace,
                                          const char *state);

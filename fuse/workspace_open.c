@@ -17,17 +17,34 @@
 
 enum { for_execution = 0x20 }; /* __FMODE_EXEC of the kernel */
 
-static int path_of(struct ramet_workspace *workspace, uint64_t ino, const char *name, char **ret,
+/* NULL for what lost its name: it was opened through /proc. */
+static int path_of(struct ramet_workspace *workspace, uint64_t ino, const char *state, const char *name, char **ret,
                    struct ramet_error *err)
 {
-    _autofree_ char *dir = NULL;
-    int r = ramet_wfile_path(workspace, ino, &dir, err);
+    _autofree_ char *path = NULL;
+    int r = ramet_wfile_path(workspace, ino, &path, err);
+    if (r == -RAMET_NOT_FOUND)
+        return 0;
+    if (r == 0 && asprintf(ret, "%s%s%s%s%s%s", state ? RAMET_WMETA_NAME "/history/" : "", state ? state : "",
+                           state ? "/" : "", path, name && *path ? "/" : "", name ? name : "") < 0)
+        r = ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a path");
+    return r;
+}
+
+/* What the workspace is called, and of a state what it is called there. */
+static int names_of(struct ramet_wdoor *door, struct ramet_workspace *workspace, struct ramet_workspace_info *ret,
+                    char state[RAMET_CATALOG_NAME_SIZE], struct ramet_error *err)
+{
+    _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *head = NULL;
+    struct ramet_workspace_info own;
+    ramet_workspace_info(workspace, &own);
+    int r = ramet_workspace_find(door->set, own.id, &head, err);
     if (r < 0)
         return r;
-    if (!name)
-        *ret = STEAL(dir);
-    else if (asprintf(ret, "%s%s%s", dir, *dir ? "/" : "", name) < 0)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a path");
+    ramet_workspace_info(head, ret);
+    memcpy(state, own.name, sizeof own.name);
+    if (ret->serial == own.serial)
+        state[0] = '\0';
     return 0;
 }
 
@@ -45,15 +62,15 @@ int ramet_wopen_tell(struct ramet_fuse_request *request, struct ramet_workspace 
 {
     struct ramet_wdoor *door = ramet_wdoor_of(request);
     struct ramet_workspace_info info;
+    char state[RAMET_CATALOG_NAME_SIZE];
     _autofree_ char *path = NULL;
     RAMET_WERROR(err);
     if (!door->audited)
         return 0;
     atomic_store(&door->used, true);
-    int r = path_of(workspace, ino, name, &path, &err);
-    if (r == -RAMET_NOT_FOUND) /* opened through /proc after its last name went */
-        r = 0;
-    ramet_workspace_info(workspace, &info);
+    int r = names_of(door, workspace, &info, state, &err);
+    if (r == 0)
+        r = path_of(workspace, ino, *state ? state : NULL, name, &path, &err);
     const struct ramet_workspace_open open = {
         .workspace = info.name,
         .path = path,

@@ -14,6 +14,7 @@
 #include "connection.h"
 #include "workspace/files.h"
 #include "workspace/workspace.h"
+#include "workspace_mount.h"
 
 #include <pthread.h>
 

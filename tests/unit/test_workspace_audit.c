@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -139,7 +140,16 @@ static void set_audited(struct fixture *f, const char *name, bool audited)
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *workspace = NULL;
     check_ok(ramet_workspace_find(f->set, name, &workspace, &err));
     check_ok(ramet_workspace_set_audited(workspace, audited, &err));
-    ramet_workspace_mount_name_changed(f->mount, name);
+    ramet_workspace_mount_audited_changed(f->mount, name);
+}
+
+static bool names_can_be_forgotten(void)
+{
+    struct utsname kernel;
+    unsigned major = 0, minor = 0;
+    assert_int_equal(uname(&kernel), 0);
+    sscanf(kernel.release, "%u.%u", &major, &minor);
+    return major > 6 || (major == 6 && minor >= 16);
 }
 
 static bool is_audited(struct fixture *f, const char *name, const char *state)
@@ -247,7 +257,8 @@ static void nothing_open_before_passes_by_the_audit(void **state)
     assert_int_equal(touch(f, "audited/work/a", O_RDONLY, NULL), ENOENT);
     check_told(f, "");
     set_audited(f, "work", true);
-    assert_int_equal(openat(dir, "a", O_RDONLY), -1); /* the old tree of directories leads nowhere */
+    if (names_can_be_forgotten())
+        assert_int_equal(openat(dir, "a", O_RDONLY), -1); /* the old tree of directories leads nowhere */
     assert_int_equal(write(fd, "x", 1), -1);
     assert_int_equal(errno, ESTALE);
     assert_int_equal(touch(f, "workspaces/work/a", O_RDONLY, NULL), 0);
@@ -297,7 +308,7 @@ static void forks_states_and_successors_are_audited(void **state)
     check_ok(ramet_workspace_snapshot(f->ws, "s2", NULL, &err));
     ramet_workspace_mount_state_changed(f->mount, f->ws, "s2");
     assert_int_equal(touch(f, "audited/work/.ramet/history/s2/a", O_RDONLY, NULL), 0);
-    check_told(f, "work:a cw me\nwork:a r me\n");
+    check_told(f, "work:a cw me\nwork:.ramet/history/s2/a r me\n");
 
     check_ok(ramet_workspace_rollback(f->ws, "s1", NULL, &err));
     assert_true(is_audited(f, "work", NULL));

@@ -5,6 +5,7 @@
  *
  * A real mount, of this process: the test's thread serves nothing, so it may use it.
  */
+#include "base/file.h"
 #include "testing.h"
 
 #include "base/cleanup.h"
