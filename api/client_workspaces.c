@@ -106,7 +106,8 @@ int ramet_client_workspace_create(struct ramet_client *client, const struct rame
     }
     ramet_client_set_u64(body, "quota_bytes", request->quota_bytes);
     ramet_client_set_u64(body, "quota_inodes", request->quota_inodes);
-    ramet_json_set_bool(body, "audit_opens", request->audit_opens);
+    if (request->audit_opens)
+        ramet_json_set_bool(body, "audit_opens", true);
     return change(client, "POST", RAMET_PATH("/v1/workspaces", "", ""), body, ret, err);
 }
 

@@ -101,14 +101,20 @@ static void test_plain_calls(void **state)
     assert_string_equal(all[1].path, "/m/b");
     assert_int_equal(all[1].inodes, 7);
     free(all);
-    canned = "{\"id\":\"00000000000000ab\",\"name\":\"w\",\"parent\":\"00000000000000aa\",\"quota_bytes\":5}";
-    const struct ramet_client_workspace_create plain = {.name = "w"},
-                                               full = {.name = "w", .owned = true, .gid = 3, .quota_bytes = 5};
+    canned = "{\"id\":\"00000000000000ab\",\"name\":\"w\",\"parent\":\"00000000000000aa\",\"quota_bytes\":5,\"audit_"
+             "opens\":true}";
+    const struct ramet_client_workspace_create plain = {.name = "w"}, full = {.name = "w",
+                                                                              .owned = true,
+                                                                              .gid = 3,
+                                                                              .quota_bytes = 5,
+                                                                              .audit_opens = true};
     check_ok(ramet_client_workspace_create(f->client, &plain, &one, &err));
     assert_string_equal(seen, "POST /v1/workspaces {\"name\":\"w\"}");
     assert_string_equal(one.parent, "00000000000000aa");
+    assert_true(one.audit_opens);
     check_ok(ramet_client_workspace_create(f->client, &full, NULL, &err));
-    assert_string_equal(seen, "POST /v1/workspaces {\"name\":\"w\",\"uid\":0,\"gid\":3,\"quota_bytes\":5}");
+    assert_string_equal(
+        seen, "POST /v1/workspaces {\"name\":\"w\",\"uid\":0,\"gid\":3,\"quota_bytes\":5,\"audit_opens\":true}");
     check_ok(ramet_client_workspace(f->client, "w x", &one, &err));
     assert_string_equal(seen, "GET /v1/workspaces/w%20x -");
     check_ok(ramet_client_workspace_fork(f->client, "w", "s", "v", &one, &err));
