@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Goal: a workspace behaves as a local file system does, by the suites others wrote and under the programs people use.
 
-usage: workspaces.py BIN_DIR GUEST_DIR [--only NAME...] [--seconds N] [--disk]    (tools/dev conformance)
+usage: workspaces.py BIN_DIR GUEST_DIR [--only NAME...] [--seconds N] [--audited] [--disk]    (tools/dev conformance)
 
 Suites, fetched and built in the cache once, nothing of them is in this repository:
   pjdfstest   every test; what fails must fail on the local disk too, or be in the list in docs/workspaces.md
@@ -15,7 +15,7 @@ Work, with results checked:
   sqlite      transactions in WAL and rollback mode, integrity_check
   tar         /usr/share there and back: names, kinds, modes, owners, times, contents
 
---disk runs the same on the local disk, to prove the suites. Exit status: the number that failed."""
+--audited runs it in workspaces whose opens are audited, which the kernel asks other questions about. --disk runs the same on the local disk, to prove the suites. Exit status: the number that failed."""
 import argparse
 import glob
 import os
@@ -195,6 +195,7 @@ def main():
     parser.add_argument("guest")
     parser.add_argument("--only", nargs="+", choices=[c.__name__ for c in CHECKS])
     parser.add_argument("--seconds", type=int, default=10, help="about how long a random suite runs")
+    parser.add_argument("--audited", action="store_true")
     parser.add_argument("--disk", action="store_true")
     args = parser.parse_args()
     install(PACKAGES)
@@ -212,7 +213,7 @@ def main():
     os.chmod(vm.top, 0o755)
     vm.up()
     try:
-        run_all(lambda name: vm.post("/v1/workspaces", {"name": name})["path"], args, check)
+        run_all(lambda name: vm.post("/v1/workspaces", {"name": name, "audit_opens": args.audited})["path"], args, check)
         sums = {path: d.sha256(path) for path in glob.glob(f"{vm.mount}/workspaces/git/clone/.git/objects/pack/*")}
         vm.down()
         vm.up()

@@ -302,7 +302,7 @@ count = 0
 while True:
     count += 1
     os.pwrite(disk, b"%012d\n" % count, 0); os.fsync(disk)
-    if select.select([server], [], [], 0.02)[0]:
+    if select.select([server], [], [], 0.1)[0]:
         link = server.accept()[0]
         words = link.recv(4096).decode().split(" ", 1)
         if words[0] == "set":

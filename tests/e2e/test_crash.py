@@ -118,8 +118,7 @@ def verify(vm, check, acked, this, label):
 def restore(vm, check, snapshot, label):
     vm.post(f"/v1/snapshots/{snapshot}/restore", {"name": "probe"})
     first, digest, _ = d.ask(vm, "probe")
-    time.sleep(0.2)
-    check(digest == d.known_digest() and d.count_of(vm, "probe") > first,
+    check(digest == d.known_digest() and d.wait_until(lambda: d.count_of(vm, "probe") > first, 20),
           f"{label}: an acknowledged snapshot restores and counts on")
     vm.delete("/v1/sandboxes/probe")
 
