@@ -351,13 +351,14 @@ static int start_threads(struct ramet_fuse *fuse, struct ramet_error *err)
     return 0;
 }
 
-static void end_threads(struct ramet_fuse *fuse)
+/* Without an answer to read(2), as after an abort, they are cancelled there. */
+static void end_threads(struct ramet_fuse *fuse, bool cancel)
 {
     pthread_mutex_lock(&fuse->lock);
     fuse->ending = true;
     pthread_cond_broadcast(&fuse->more);
     pthread_mutex_unlock(&fuse->lock);
-    for (unsigned i = 0; i < fuse->thread_count; i++)
+    for (unsigned i = 0; i < fuse->thread_count && cancel; i++)
         pthread_cancel(fuse->threads[i].id);
     for (unsigned i = 0; i < fuse->thread_count; i++)
         pthread_join(fuse->threads[i].id, NULL);
@@ -387,8 +388,7 @@ void ramet_fuse_stop(struct ramet_fuse *fuse)
     if (!fuse)
         return;
     umount2(fuse->dir, MNT_DETACH);
-    ramet_mountpoint_abort(fuse->device);
-    end_threads(fuse);
+    end_threads(fuse, !ramet_mountpoint_abort(fuse->device));
     connection_free(fuse);
 }
 
@@ -428,7 +428,7 @@ int ramet_fuse_start(const char *dir, const struct ramet_fuse_options *options, 
     r = start(fuse, err);
     if (r < 0) {
         umount2(fuse->dir, MNT_DETACH);
-        end_threads(fuse);
+        end_threads(fuse, true);
         connection_free(fuse);
         return r;
     }

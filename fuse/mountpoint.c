@@ -71,15 +71,14 @@ void ramet_mountpoint_raise_readahead(dev_t device)
 }
 
 /* The control filesystem is mounted for us alone: many machines have none at /sys/fs/fuse/connections. */
-void ramet_mountpoint_abort(dev_t device)
+bool ramet_mountpoint_abort(dev_t device)
 {
     char name[32];
     snprintf(name, sizeof name, "%u/abort", minor(device));
     _autoclose_ int context = fsopen("fusectl", FSOPEN_CLOEXEC);
     if (context < 0 || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-        return;
+        return false;
     _autoclose_ int control = fsmount(context, FSMOUNT_CLOEXEC, 0);
     _autoclose_ int file = control < 0 ? -1 : openat(control, name, O_WRONLY | O_CLOEXEC);
-    if (file >= 0)
-        (void)!write(file, "1", 1);
+    return file >= 0 && write(file, "1", 1) == 1;
 }

@@ -20,6 +20,7 @@ import argparse
 import glob
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -198,6 +199,7 @@ def main():
     parser.add_argument("--audited", action="store_true")
     parser.add_argument("--disk", action="store_true")
     args = parser.parse_args()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup too: Lua's tests kill a shell with it
     install(PACKAGES)
     check = d.Checks()
     if args.disk:
