@@ -29,7 +29,7 @@ struct fixture {
 
     pthread_mutex_t lock; /* guards the next ones */
     char told[4096];      /* of each open "workspace:path how uid\n" */
-    bool refuse;
+    _Atomic bool refuse;
 };
 
 static struct ramet_error err;
