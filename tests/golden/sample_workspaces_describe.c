@@ -14,6 +14,12 @@
 
 enum { many = 32, step_bytes = 64 << 10 };
 
+struct entry {
+    char name[256];
+    uint64_t ino, cookie;
+    uint32_t type;
+};
+
 struct telling {
     struct ramet_workspace *ws;
     const char *owner; /* "NAME@STATE" */
@@ -91,8 +97,9 @@ static int add_target(struct ramet_workspace *ws, const struct ramet_wstat *stat
     return r;
 }
 
-/* What an inode is; without `cookie` where none of its names is meant. */
-static void tell_inode(const struct telling *t, const struct ramet_wstat *stat, uint64_t cookie, const char *path)
+/* What an inode is, and the name by which it was found. */
+static void tell_inode(const struct telling *t, const struct ramet_wstat *stat, const struct entry *entry,
+                       const char *path)
 {
     struct sample_line *line = sample_add(t->lines);
     char *text = line->value;
@@ -100,9 +107,9 @@ static void tell_inode(const struct telling *t, const struct ramet_wstat *stat, 
     snprintf(line->name, sizeof line->name, "%s %s", t->owner, path);
     snprintf(text, room,
              "ino %" PRIu64 " mode %o of %u:%u links %u device %u:%u size %" PRIu64 " blocks %" PRIu64 " times %" PRId64
-             " %" PRId64 " %" PRId64 " %" PRId64 " cookie %" PRIx64,
+             " %" PRId64 " %" PRId64 " %" PRId64 " type %o cookie %" PRIx64,
              stat->ino, stat->mode, stat->uid, stat->gid, stat->nlink, stat->rdev_major, stat->rdev_minor, stat->size,
-             stat->blocks, stat->atime_ns, stat->mtime_ns, stat->ctime_ns, stat->btime_ns, cookie);
+             stat->blocks, stat->atime_ns, stat->mtime_ns, stat->ctime_ns, stat->btime_ns, entry->type, entry->cookie);
     if (S_ISREG(stat->mode))
         line->status = add_data(t->ws, stat, text, room, &line->err);
     else if (S_ISLNK(stat->mode))
@@ -131,11 +138,6 @@ static void tell_xattrs(const struct telling *t, uint64_t ino, const char *path)
 
 /* --- a tree --- */
 
-struct entry {
-    char name[256];
-    uint64_t ino, cookie;
-};
-
 struct entries {
     struct entry *items; /* owned */
     size_t count;
@@ -152,6 +154,7 @@ static bool take_entry(void *ctx, const struct ramet_wentry *entry, const struct
     snprintf(item->name, sizeof item->name, "%s", entry->name);
     item->ino = entry->ino;
     item->cookie = entry->cookie;
+    item->type = entry->type;
     return true;
 }
 
@@ -173,7 +176,7 @@ static void tell_entry(const struct telling *t, const struct entry *entry, const
         add_failure(t->lines, path, r, &err);
         return;
     }
-    tell_inode(t, &stat, entry->cookie, path);
+    tell_inode(t, &stat, entry, path);
     tell_xattrs(t, stat.ino, path);
     if (S_ISDIR(stat.mode))
         tell_dir(t, stat.ino, path);
@@ -210,7 +213,7 @@ static void tell_tree(struct ramet_workspace *ws, const char *owner, struct samp
         add_failure(lines, owner, r, &err);
         return;
     }
-    tell_inode(&t, &stat, 0, "/");
+    tell_inode(&t, &stat, &(struct entry){0}, "/");
     tell_xattrs(&t, RAMET_WORKSPACE_ROOT, "/");
     tell_dir(&t, RAMET_WORKSPACE_ROOT, "");
 }
