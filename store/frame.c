@@ -40,6 +40,15 @@ void ramet_frame_close(struct ramet_frame *frame, unsigned count, const ramet_ch
         memcpy(frame->bases, bases, count * sizeof *bases);
 }
 
+struct ramet_frame *ramet_frame_shrink(struct ramet_frame *frame)
+{
+    struct ramet_frame *shrunk = realloc(frame, ramet_frame_bytes(frame));
+    frame = shrunk ? shrunk : frame;
+    if (frame->bases)
+        frame->bases = (ramet_chunk *)(void *)(frame->pages + (size_t)ramet_slot_count(frame->slots) * RAMET_PAGE_SIZE);
+    return frame;
+}
+
 struct ramet_frame *ramet_frame_ref(struct ramet_frame *frame)
 {
     atomic_fetch_add_explicit(&frame->refs, 1, memory_order_relaxed);

@@ -60,8 +60,11 @@ struct ramet_frame {
 
 /* Room for the pages of `slots`, unset; one reference. NULL when memory ran out. */
 struct ramet_frame *ramet_frame_new(uint64_t number, uint16_t slots, uint8_t kind, uint8_t flags);
-/* A frame with room for all slots loses what it does not use: its first `count` pages count, and bases if not NULL. */
+/* A frame with room for more slots loses those it does not use: its first `count` pages count, and bases if not NULL.
+ */
 void ramet_frame_close(struct ramet_frame *frame, unsigned count, const ramet_chunk *bases);
+/* Gives back the room that a closed frame has and does not use. Takes over the only reference, and returns it. */
+struct ramet_frame *ramet_frame_shrink(struct ramet_frame *frame);
 struct ramet_frame *ramet_frame_ref(struct ramet_frame *frame);
 void ramet_frame_unref(struct ramet_frame *frame); /* NULL is a no-op */
 void ramet_frame_cleanup(struct ramet_frame **frame);

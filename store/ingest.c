@@ -78,7 +78,8 @@ static int seal(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, struct 
     }
     memcpy(pending->record, ingest->record, pending->record_size);
     memcpy(pending->hashes, open->hashes, sizeof pending->hashes);
-    pending->frame = STEAL(open->frame);
+    /* It will be cached, where it counts as what it holds: most frames of a small commit hold a page or two. */
+    pending->frame = ramet_frame_shrink(STEAL(open->frame));
     pending->number = pending->frame->number;
     pending->slots = pending->frame->slots;
     pending->flags = pending->frame->flags;
@@ -135,9 +136,15 @@ static int add_page(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, con
                     ramet_chunk base, ramet_chunk *ret, struct ramet_error *err)
 {
     struct ramet_open_frame *open = &ingest->open[kind];
+    unsigned slots = ingest->store->options.frame_slots;
+    if (open->count == slots) { /* sealing it failed before */
+        int r = seal(ingest, kind, err);
+        if (r < 0)
+            return r;
+    }
     if (!open->frame) {
         uint64_t number = atomic_fetch_add(&ingest->store->next_frame, 1);
-        open->frame = ramet_frame_new(number, UINT16_MAX, (uint8_t)kind, RAMET_FRAME_DELTA);
+        open->frame = ramet_frame_new(number, (uint16_t)((1u << slots) - 1), (uint8_t)kind, RAMET_FRAME_DELTA);
         if (!open->frame)
             return ramet_error_set(err, RAMET_NO_MEMORY, "no memory to store a frame");
     }
@@ -148,7 +155,7 @@ static int add_page(struct ramet_ingest *ingest, enum ramet_chunk_kind kind, con
     open->delta |= open->bases[open->count] != RAMET_CHUNK_ZERO;
     *ret = ramet_chunk_make(open->frame->number, open->count++);
     atomic_fetch_add_explicit(&ingest->store->dedup_misses, 1, memory_order_relaxed);
-    return open->count == ingest->store->options.frame_slots ? seal(ingest, kind, err) : 0;
+    return open->count == slots ? seal(ingest, kind, err) : 0;
 }
 
 /* Looks for the page among those of this ingest's open frame. */
