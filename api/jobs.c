@@ -386,6 +386,14 @@ int ramet_jobs_get(struct ramet_jobs *jobs, enum ramet_job_kind kind, struct ram
     return 0;
 }
 
+uint64_t ramet_jobs_quiet_us(struct ramet_jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    uint64_t quiet_us = jobs->holders ? 0 : ramet_now_us() - jobs->quiet_since_us;
+    pthread_mutex_unlock(&jobs->lock);
+    return quiet_us;
+}
+
 struct ramet_jobs *ramet_jobs_hold(struct ramet_jobs *jobs)
 {
     struct job *job = &jobs->jobs[RAMET_JOB_RECOMPRESS];

@@ -36,6 +36,9 @@ void ramet_jobs_stop(struct ramet_jobs *jobs, enum ramet_job_kind kind);
 int ramet_jobs_get(struct ramet_jobs *jobs, enum ramet_job_kind kind, struct ramet_job_info *ret,
                    struct ramet_error *err);
 
+/* For how long nothing was stored; 0 while held. */
+uint64_t ramet_jobs_quiet_us(struct ramet_jobs *jobs);
+
 /* While held, recompression does not begin by itself, and a run that did is told to end. Returns `jobs`. */
 struct ramet_jobs *ramet_jobs_hold(struct ramet_jobs *jobs);
 void ramet_jobs_release(struct ramet_jobs *jobs);

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "clocks.h"
+#include "heap.h"
 #include "jobs.h"
 #include "mount.h"
 #include "service_private.h"
@@ -23,7 +24,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { default_wait_ms = 60000, default_exec_ms = 60000 };
+enum { default_wait_ms = 60000, default_exec_ms = 60000, quiet_us = 1000000 };
 static const uint64_t default_memory_bytes = UINT64_C(256) << 20;
 static const uint64_t memory_unit = UINT64_C(1) << 20, memory_max = UINT64_C(1) << 40;
 /* What a VM costs besides guest memory: the VMM's own code, heap and translation buffer. */
@@ -56,6 +57,12 @@ static int open_tools(struct ramet_service *service, const char *store_dir, stru
     return r < 0 ? r : ramet_tools_open(dir, service->tools_catalogue, &service->tools, err);
 }
 
+static bool is_quiet(void *ctx)
+{
+    const struct ramet_service *service = ctx;
+    return ramet_jobs_quiet_us(service->jobs) >= quiet_us;
+}
+
 static int open_parts(struct ramet_service *service, const struct ramet_service_config *config, struct ramet_error *err)
 {
     int r = ramet_store_open(config->store_dir, NULL, &service->store, err);
@@ -84,6 +91,9 @@ static int open_parts(struct ramet_service *service, const struct ramet_service_
         r = ramet_vm_pool_new(config->run_dir, config->pool_limit, &service->pool, err);
     if (r == 0)
         r = ramet_clocks_new(&service->clocks, err);
+    const struct ramet_heap_keeper_options heap = {.is_quiet = is_quiet, .ctx = service};
+    if (r == 0)
+        r = ramet_heap_keeper_new(&heap, &service->heap, err);
     return r == 0 ? list_lost(service, err) : r;
 }
 
@@ -127,6 +137,7 @@ void ramet_service_close(struct ramet_service *service)
 {
     if (!service)
         return;
+    ramet_heap_keeper_free(service->heap);
     ramet_jobs_close(service->jobs);
     ramet_service_end_sandboxes(service);
     ramet_clocks_free(service->clocks);

@@ -4,6 +4,7 @@
  */
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "heap.h"
 #include "service_private.h"
 
 #include <string.h>
@@ -96,14 +97,17 @@ int ramet_service_promote(struct ramet_service *service, const char *ref, struct
 
 int ramet_service_metrics(struct ramet_service *service, char **ret, struct ramet_error *err)
 {
-    enum { states = RAMET_SANDBOX_LOST + 1, others = 4 };
-    uint64_t sandboxes[states] = {0}, pack_bytes, index_bytes, serial, object;
+    enum { states = RAMET_SANDBOX_LOST + 1, others = 8 };
+    uint64_t sandboxes[states] = {0}, pack_bytes, index_bytes, frames, index, serial, object;
     struct ramet_gauge gauges[states + others];
+    struct ramet_heap_info heap;
     pthread_mutex_lock(&service->lock);
     for (size_t at = 0; ramet_u64map_next(&service->sandboxes.serials, &at, &serial, &object);)
         sandboxes[((struct ramet_sandbox *)(uintptr_t)object)->state]++;
     pthread_mutex_unlock(&service->lock);
     ramet_store_disk_bytes(service->store, &pack_bytes, &index_bytes);
+    ramet_store_memory_bytes(service->store, &frames, &index);
+    ramet_heap_info(&heap);
     for (int i = 0; i < states; i++)
         gauges[i] = (struct ramet_gauge){.name = "ramet_sandboxes",
                                          .help = "Sandboxes by state, as last seen.",
@@ -116,6 +120,12 @@ int ramet_service_metrics(struct ramet_service *service, char **ret, struct rame
          ramet_commit_queue_length(service->commits)},
         {"ramet_store_bytes", "Bytes on disk.", "part", "packs", pack_bytes},
         {"ramet_store_bytes", "Bytes on disk.", "part", "index", index_bytes},
+        {"ramet_memory_bytes",
+         "Of the daemon: allocated, free in its heap; frames and index, caches that are within allocated.", "part",
+         "allocated", heap.allocated_bytes},
+        {"ramet_memory_bytes", NULL, "part", "free", heap.free_bytes},
+        {"ramet_memory_bytes", NULL, "part", "frames", frames},
+        {"ramet_memory_bytes", NULL, "part", "index", index},
     };
     memcpy(gauges + states, rest, sizeof rest);
     return ramet_metrics_text(&service->metrics, gauges, states + others, ret, err);

@@ -14,6 +14,7 @@
 #include <limits.h>
 
 struct ramet_clocks;
+struct ramet_heap_keeper;
 struct ramet_jobs;
 struct ramet_mount;
 struct ramet_workspaces;
@@ -35,6 +36,7 @@ struct ramet_service {
     struct ramet_vm_pool *pool;
     bool working_sets; /* recorded and prefetched */
     struct ramet_clocks *clocks;
+    struct ramet_heap_keeper *heap;
     struct ramet_metrics metrics;
     pthread_mutex_t lock;           /* guards what follows and the fields of sandboxes named there; never across I/O */
     struct ramet_members sandboxes; /* by id and serial of their branches; each holds a reference */

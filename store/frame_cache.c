@@ -159,6 +159,18 @@ void ramet_frame_cache_drop(struct ramet_frame_cache *cache, uint64_t number)
     pthread_mutex_unlock(&shard->lock);
 }
 
+uint64_t ramet_frame_cache_bytes(struct ramet_frame_cache *cache)
+{
+    uint64_t total = 0;
+    for (int i = 0; i < shard_count; i++) {
+        struct shard *shard = &cache->shards[i];
+        pthread_mutex_lock(&shard->lock);
+        total += shard->bytes;
+        pthread_mutex_unlock(&shard->lock);
+    }
+    return total;
+}
+
 void ramet_frame_cache_counters(struct ramet_frame_cache *cache, uint64_t *ret_hits, uint64_t *ret_misses)
 {
     *ret_hits = *ret_misses = 0;

@@ -27,6 +27,7 @@ bool ramet_frame_cache_has(struct ramet_frame_cache *cache, uint64_t number);
 void ramet_frame_cache_put(struct ramet_frame_cache *cache, struct ramet_frame *frame, uint64_t epoch);
 void ramet_frame_cache_drop(struct ramet_frame_cache *cache, uint64_t number);
 void ramet_frame_cache_clear(struct ramet_frame_cache *cache);
+uint64_t ramet_frame_cache_bytes(struct ramet_frame_cache *cache);
 void ramet_frame_cache_counters(struct ramet_frame_cache *cache, uint64_t *ret_hits, uint64_t *ret_misses);
 
 #endif

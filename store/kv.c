@@ -439,6 +439,15 @@ void ramet_kv_iter_free(struct ramet_kv_iter *iter)
     free(iter);
 }
 
+uint64_t ramet_kv_memory_bytes(struct ramet_kv *kv)
+{
+    uint64_t total = rocksdb_cache_get_usage(kv->cache), bytes;
+    for (int i = 0; i < RAMET_KV_FAMILY_COUNT; i++)
+        if (rocksdb_property_int_cf(kv->db, kv->families[i], "rocksdb.size-all-mem-tables", &bytes) == 0)
+            total += bytes;
+    return total;
+}
+
 uint64_t ramet_kv_disk_bytes(struct ramet_kv *kv)
 {
     uint64_t total = 0;

@@ -72,6 +72,8 @@ bool ramet_kv_iter_next(struct ramet_kv_iter *iter, const void **ret_key, size_t
 int ramet_kv_iter_status(struct ramet_kv_iter *iter, struct ramet_error *err);
 void ramet_kv_iter_free(struct ramet_kv_iter *iter);
 
+/* What its cache and memtables take, bounded (kv.c). */
+uint64_t ramet_kv_memory_bytes(struct ramet_kv *kv);
 uint64_t ramet_kv_disk_bytes(struct ramet_kv *kv); /* sizes of all its files, the write-ahead log among them */
 
 #endif

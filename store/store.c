@@ -414,6 +414,12 @@ void ramet_store_close(struct ramet_store *store)
 
 void ramet_store_drop_caches(struct ramet_store *store) { ramet_frame_cache_clear(store->cache); }
 
+void ramet_store_memory_bytes(struct ramet_store *store, uint64_t *ret_frame_bytes, uint64_t *ret_index_bytes)
+{
+    *ret_frame_bytes = ramet_frame_cache_bytes(store->cache);
+    *ret_index_bytes = ramet_kv_memory_bytes(store->kv);
+}
+
 void ramet_store_disk_bytes(struct ramet_store *store, uint64_t *ret_pack_bytes, uint64_t *ret_index_bytes)
 {
     uint32_t packs;

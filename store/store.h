@@ -134,6 +134,8 @@ struct ramet_store_stat {
 int ramet_store_stat(struct ramet_store *store, struct ramet_store_stat *ret, struct ramet_error *err);
 /* Of packs and index; no walk over what they hold, as for stat. */
 void ramet_store_disk_bytes(struct ramet_store *store, uint64_t *ret_pack_bytes, uint64_t *ret_index_bytes);
+/* Of caches: decompressed frames, and what the index keeps. */
+void ramet_store_memory_bytes(struct ramet_store *store, uint64_t *ret_frame_bytes, uint64_t *ret_index_bytes);
 void ramet_store_drop_caches(struct ramet_store *store); /* for cold measurements */
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "gate.h"
+#include "heap.h"
 #include "http.h"
 #include "json.h"
 #include "mcp/mcp.h"
@@ -31,7 +32,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -181,17 +181,6 @@ static void raise_file_limit(void)
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-}
-
-/*
- * Frames are cached by one thread and let go by another. With eight arenas a CPU, glibc's default, each keeps what was
- * let go in it: after a dozen forks the daemon held 330 MiB, where with one arena it stays at 185, what its caches
- * need.
- */
-static void limit_arenas(void)
-{
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    mallopt(M_ARENA_MAX, cpus < 2 ? 2 : cpus > 8 ? 8 : (int)cpus);
 }
 
 /* RAMET_RECOMPRESS: "off" or a level; unset or empty: the store's choice. */
@@ -436,6 +425,6 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
-    limit_arenas();
+    ramet_heap_limit_arenas();
     return serve(&o, &signals, &err) < 0 ? fail(&o, &err) : 0;
 }

@@ -31,6 +31,9 @@ def metered(vm, check, children):
     check(pooled + spawned == children, "and where its VMM came from", f"{pooled} and {spawned}")
     check(seen['ramet_sandboxes{state="running"}'] == children + 1, "the sandboxes are counted")
     check(seen['ramet_store_bytes{part="packs"}'] > 1 << 20, "the packs' bytes are told")
+    memory = {part: seen[f'ramet_memory_bytes{{part="{part}"}}'] for part in ("allocated", "free", "frames", "index")}
+    check(memory["allocated"] > memory["frames"] > 1 << 20 and memory["index"] > 1 << 16,
+          "and the memory of the daemon and its caches", str(memory))
     check(seen["ramet_commit_seconds_count"] + seen["ramet_commit_queue"] >= 3, "each snapshot is durable or waits")
 
 

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "store.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -286,6 +287,28 @@ static void a_scrub_goes_on_where_it_stood(void **state)
     assert_int_equal(second.frames, stat.frames); /* of both together: none twice, none missed */
 }
 
+/* What was committed is cached. A frame of one page counts as one, and takes no more: there was room for sixteen. */
+static void the_cache_takes_what_it_counts(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t frames[2], index, stored;
+    uint8_t *pages = malloc((size_t)count * page);
+    ramet_chunk chunk;
+    test_fill(pages, (size_t)count * page);
+    ramet_store_drop_caches(f->store);
+    ramet_store_memory_bytes(f->store, &frames[0], &index);
+    size_t before = mallinfo2().uordblks;
+    for (size_t i = 0; i < count; i++)
+        put(f, pages + i * page, 1, NULL, &chunk, &stored);
+    size_t after = mallinfo2().uordblks;
+    ramet_store_memory_bytes(f->store, &frames[1], &index);
+    assert_int_equal(frames[0], 0);
+    assert_in_range(frames[1], (uint64_t)count * page, (uint64_t)count * (page + 200));
+    if (after > before + frames[1] + (4u << 20)) /* the index grows, too */
+        fail_msg("%zu KiB are taken for %zu", (after - before) >> 10, (size_t)frames[1] >> 10);
+    free(pages);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(recompression_saves_space_and_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(the_index_can_be_made_from_the_packs, setup, teardown),
         cmocka_unit_test_setup_teardown(a_scrub_goes_on_where_it_stood, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_cache_takes_what_it_counts, setup, teardown),
     };
     return cmocka_run_group_tests_name("store_space", tests, NULL, NULL);
 }
