@@ -47,7 +47,7 @@ static void expect_entries(struct ramet_kv *kv, uint64_t count)
     uint8_t keys[64][8], values[64][8];
     bool found[64];
     for (uint64_t n = 32 * test_below(4); n < count; n += 32 * 4) { /* a quarter, another one each time */
-        for (uint64_t i = 0; i < 64; i++) /* the second half is not there */
+        for (uint64_t i = 0; i < 64; i++)                           /* the second half is not there */
             ramet_put_be64(keys[i], i < 32 ? (n + i) * UINT64_C(0x9e3779b97f4a7c15) : n + i);
         check_ok(ramet_kv_get_many_u64(kv, RAMET_KV_INDEX, keys, 64, values, found, &err));
         for (uint64_t i = 0; i < 32 && n + i < count; i++) {
