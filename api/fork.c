@@ -28,10 +28,11 @@ void ramet_fork_result_free(struct ramet_fork_result *result)
 /* --- children --- */
 
 /*
- * Children are raised in steps, each taken with all of them before the next begins: start, with their guests
- * stopped; let them run; wait for their agents; have their clocks set, for which nobody waits (clocks.h). A guest
- * that runs takes CPU time from the start of its siblings, and one that sets its clock from their first answer. All
- * running takes half as long so.
+ * Children are raised in steps, each taken with all of them before the next begins: begin their branches; start their
+ * VMs, with their guests stopped; let them run; wait for their agents; have their clocks set, for which nobody waits
+ * (clocks.h). A guest that runs takes CPU time from the start of its siblings, and one that sets its clock from their
+ * first answer. All running takes half as long so. The branches' records become durable, in one write, while the VMs
+ * start: a guest that stands still writes nothing that could be lost.
  */
 struct litter;
 typedef int (*litter_step)(struct litter *litter, unsigned index, struct ramet_error *err);
@@ -47,6 +48,7 @@ struct litter {
     struct ramet_sandbox_plan plan; /* of each, but for the name */
     struct ramet_sandbox **children;
     struct ramet_child_timing *timing;
+    struct ramet_sandbox_info *infos; /* as it stood still: measuring what a guest costs that runs takes much longer */
     litter_step step;
     _Atomic unsigned next; /* child to take the step */
     _Atomic bool failed;
@@ -66,7 +68,7 @@ static void free_name(struct ramet_service *service, const char *parent, unsigne
     }
 }
 
-static int start_child(struct litter *litter, unsigned index, struct ramet_error *err)
+static int begin_child(struct litter *litter, unsigned index, struct ramet_error *err)
 {
     char name[RAMET_NAME_SIZE];
     unsigned counter = index;
@@ -77,12 +79,21 @@ static int start_child(struct litter *litter, unsigned index, struct ramet_error
             snprintf(name, sizeof name, "%s", litter->request->names[index]);
         else
             free_name(litter->service, litter->parent->branch->name, &counter, name);
-        int r = ramet_sandbox_start(litter->service, &plan, &litter->children[index], &litter->timing[index], err);
-        if (r == 0)
-            return ramet_sandbox_fork_workspaces(litter->parent, litter->base->id, litter->children[index], err);
+        int r = ramet_sandbox_begin(litter->service, &plan, &litter->children[index], &litter->timing[index], err);
         if (r != -RAMET_EXISTS || litter->request->names)
             return r;
     }
+}
+
+static int launch_child(struct litter *litter, unsigned index, struct ramet_error *err)
+{
+    struct ramet_sandbox *child = litter->children[index];
+    struct ramet_sandbox_plan plan = litter->plan;
+    plan.name = child->branch->name;
+    int r = ramet_sandbox_launch(child, &plan, &litter->timing[index], err);
+    if (r == 0)
+        ramet_sandbox_info_get(child, NULL, &litter->infos[index]);
+    return r < 0 ? r : ramet_sandbox_fork_workspaces(litter->parent, litter->base->id, child, err);
 }
 
 static int release_child(struct litter *litter, unsigned index, struct ramet_error *err)
@@ -137,6 +148,48 @@ static unsigned start_width(void)
     return width < wait_threads ? (unsigned)width : wait_threads;
 }
 
+struct recording {
+    struct litter *litter;
+    int r;
+    struct ramet_error err;
+};
+
+static void *record_children(void *arg)
+{
+    struct recording *recording = arg;
+    struct litter *litter = recording->litter;
+    unsigned count = litter->request->count;
+    struct ramet_branch **branches = calloc(count, sizeof(struct ramet_branch *));
+    for (unsigned i = 0; branches && i < count; i++)
+        branches[i] = litter->children[i]->branch;
+    recording->r = branches ? ramet_catalog_branches_record(litter->service->catalog, branches, count, &recording->err)
+                            : ramet_error_set(&recording->err, RAMET_NO_MEMORY, "no memory for %u children", count);
+    free(branches);
+    return NULL;
+}
+
+/* Starts the VMs of all children, and meanwhile makes their branches durable. What that takes longer is added to the
+ * start of each. */
+static int launch_children(struct litter *litter, struct ramet_error *err)
+{
+    struct recording recording = {.litter = litter};
+    pthread_t thread;
+    bool beside = pthread_create(&thread, NULL, record_children, &recording) == 0;
+    int r = with_each(litter, launch_child, start_width(), err);
+    uint64_t launched_us = ramet_now_us();
+    if (beside)
+        pthread_join(thread, NULL);
+    else
+        record_children(&recording);
+    for (unsigned i = 0; i < litter->request->count; i++)
+        litter->timing[i].start_us += ramet_now_us() - launched_us;
+    if (r == 0 && recording.r < 0) {
+        *err = recording.err;
+        r = recording.r;
+    }
+    return r;
+}
+
 static int raise_litter(struct litter *litter, struct ramet_error *err)
 {
     litter->plan = (struct ramet_sandbox_plan){
@@ -147,11 +200,13 @@ static int raise_litter(struct litter *litter, struct ramet_error *err)
         .cpus = litter->base->cpus,
         .wait_ms = litter->request->wait_ms ? litter->request->wait_ms : default_wait_ms,
         .no_answer_wait = litter->request->no_answer_wait,
-        .start_paused = litter->request->count > 1,
+        .start_paused = true,
         .began_us = litter->began_us,
     };
-    int r = with_each(litter, start_child, start_width(), err);
-    if (r == 0 && litter->plan.start_paused)
+    int r = with_each(litter, begin_child, start_width(), err);
+    if (r == 0)
+        r = launch_children(litter, err);
+    if (r == 0)
         r = with_each(litter, release_child, wait_threads, err);
     if (r == 0)
         r = with_each(litter, await_child, wait_threads, err);
@@ -184,19 +239,16 @@ static int check_request(struct ramet_service *service, const struct ramet_sandb
     return r < 0 ? r : ramet_check_memory(parent->branch->memory_bytes / 8, request->count, err);
 }
 
-static int fill_result(struct litter *litter, struct ramet_fork_result *ret, struct ramet_error *err)
+static void fill_result(struct litter *litter, struct ramet_fork_result *ret)
 {
     unsigned count = litter->request->count;
-    ret->children = calloc(count, sizeof *ret->children);
-    if (!ret->children)
-        return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the answer");
     ramet_snapshot_fill_info(litter->service, litter->base, &ret->snapshot);
     for (unsigned i = 0; i < count; i++)
-        ramet_sandbox_info_get(litter->children[i], &ret->children[i]);
+        ramet_sandbox_info_get(litter->children[i], &litter->infos[i], &litter->infos[i]);
     ret->count = count;
+    ret->children = STEAL(litter->infos);
     ret->child_timing = STEAL(litter->timing);
     ret->timing.total_us = ramet_now_us() - litter->began_us;
-    return 0;
 }
 
 static int run_litter(struct litter *litter, struct ramet_fork_result *ret, struct ramet_error *err)
@@ -204,7 +256,8 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
     unsigned count = litter->request->count;
     litter->children = calloc(count, sizeof(struct ramet_sandbox *));
     litter->timing = calloc(count, sizeof *litter->timing);
-    int r = litter->children && litter->timing
+    litter->infos = calloc(count, sizeof *litter->infos);
+    int r = litter->children && litter->timing && litter->infos
                 ? raise_litter(litter, err)
                 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for %u children", count);
     if (r == 0)
@@ -212,7 +265,7 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
     if (r == 0 && litter->request->wait_durable)
         r = ramet_commit_queue_wait(litter->service->commits, litter->base, err);
     if (r == 0)
-        r = fill_result(litter, ret, err);
+        fill_result(litter, ret);
     for (unsigned i = 0; litter->children && i < count; i++) {
         if (r < 0 && litter->children[i]) {
             ramet_sandbox_remove_workspaces(litter->children[i]);
@@ -222,6 +275,7 @@ static int run_litter(struct litter *litter, struct ramet_fork_result *ret, stru
     }
     free(litter->children);
     free(litter->timing);
+    free(litter->infos);
     return r;
 }
 

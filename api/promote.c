@@ -103,6 +103,6 @@ int ramet_service_promote_uncounted(struct ramet_service *service, const char *r
     pthread_mutex_unlock(&sandbox->op);
     pthread_mutex_unlock(&parent->op);
     if (r == 0)
-        ramet_sandbox_info_get(sandbox, ret);
+        ramet_sandbox_info_get(sandbox, NULL, ret);
     return r;
 }

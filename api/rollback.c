@@ -181,7 +181,7 @@ int ramet_service_rollback_uncounted(struct ramet_service *service, const char *
     if (r < 0)
         return r;
     ramet_clocks_add(service->clocks, sandbox);
-    ramet_sandbox_info_get(sandbox, ret);
+    ramet_sandbox_info_get(sandbox, NULL, ret);
     *ret_timing = timing;
     return 0;
 }

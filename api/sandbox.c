@@ -154,15 +154,20 @@ int ramet_sandbox_vm_get(struct ramet_sandbox *sandbox, struct ramet_vm **ret, s
 
 void ramet_sandbox_vm_put(struct ramet_sandbox *sandbox) { pthread_rwlock_unlock(&sandbox->vm_lock); }
 
-void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, struct ramet_sandbox_info *ret)
+void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, const struct ramet_sandbox_info *cost,
+                            struct ramet_sandbox_info *ret)
 {
     struct ramet_branch *branch = sandbox->branch;
-    struct ramet_sandbox_info info = {
-        .memory_bytes = branch->memory_bytes, .cpus = branch->cpus, .created_ms = branch->created_ms};
+    struct ramet_sandbox_info info = {.memory_bytes = branch->memory_bytes,
+                                      .cpus = branch->cpus,
+                                      .created_ms = branch->created_ms,
+                                      .pss_bytes = cost ? cost->pss_bytes : 0,
+                                      .private_bytes = cost ? cost->private_bytes : 0};
     if (pthread_rwlock_tryrdlock(&sandbox->vm_lock) == 0) {
         if (sandbox->vm && ramet_vm_alive(sandbox->vm)) {
             info.pid = (int)ramet_vm_pid(sandbox->vm);
-            ramet_vm_memory_cost(sandbox->vm, &info.pss_bytes, &info.private_bytes, NULL);
+            if (!cost)
+                ramet_vm_memory_cost(sandbox->vm, &info.pss_bytes, &info.private_bytes, NULL);
         } else if (sandbox->vm) {
             ramet_sandbox_set_state(sandbox, RAMET_SANDBOX_STOPPED, "its VM has ended");
         }
@@ -238,7 +243,7 @@ static void end_vm(struct ramet_sandbox *sandbox)
     clear_run_dir(sandbox);
 }
 
-int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
+int ramet_sandbox_begin(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
                         struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err)
 {
     struct ramet_branch_request request = {.name = plan->name,
@@ -251,7 +256,7 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
     /* Children of a fork find what they need in memory. */
     _cleanup_(ramet_warmup_cleanup) struct ramet_warmup *warmup =
         plan->parent ? NULL : ramet_warmup_begin(service, plan->base);
-    int r = ramet_catalog_branch_new(service->catalog, &request, plan->base, &branch, err);
+    int r = ramet_catalog_branch_begin(service->catalog, &request, plan->base, &branch, err);
     if (r < 0)
         return r;
     ramet_mount_branch_changed(service->mount, branch->name);
@@ -267,30 +272,57 @@ int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbo
         ramet_catalog_branch_remove(service->catalog, branch, NULL);
         return -RAMET_NO_MEMORY;
     }
-    pthread_mutex_lock(&sandbox->op);
+    *ret_timing = (struct ramet_child_timing){.start_us = ramet_now_us() - start_us};
+    *ret = sandbox;
+    return 0;
+}
+
+int ramet_sandbox_launch(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
+                         struct ramet_child_timing *timing, struct ramet_error *err)
+{
+    uint64_t start_us = ramet_now_us();
     struct ramet_vm *vm;
-    if ((r = ramet_sandbox_vm_new(sandbox, plan, &vm, &sandbox->memory_base, err)) == 0) {
+    pthread_mutex_lock(&sandbox->op);
+    int r = ramet_sandbox_is_listed(sandbox) ? 0 : ramet_error_set(err, RAMET_NOT_FOUND, "it was removed meanwhile");
+    if (r == 0)
+        r = ramet_sandbox_vm_new(sandbox, plan, &vm, &sandbox->memory_base, err);
+    if (r == 0) {
         pthread_mutex_lock(&sandbox->clock);
         sandbox->clock_due = ramet_snapshot_image(plan->base, "state");
         pthread_mutex_unlock(&sandbox->clock);
         pthread_rwlock_wrlock(&sandbox->vm_lock);
         sandbox->vm = vm;
         pthread_rwlock_unlock(&sandbox->vm_lock);
+        timing->spawn_us = ramet_vm_start_timing(vm)->spawn_us;
+        timing->load_us = ramet_vm_start_timing(vm)->load_us;
+        timing->pooled = timing->spawn_us == 0;
     }
     pthread_mutex_unlock(&sandbox->op);
+    if (r < 0)
+        return ramet_error_prefix(err, "sandbox %s", sandbox->branch->name), r;
+    uint64_t now_us = ramet_now_us();
+    timing->start_us += now_us - start_us;
+    timing->running_us = now_us - plan->began_us;
+    return 0;
+}
+
+int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
+                        struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err)
+{
+    struct ramet_sandbox *sandbox;
+    int r = ramet_sandbox_begin(service, plan, &sandbox, ret_timing, err);
+    if (r < 0)
+        return r;
+    uint64_t start_us = ramet_now_us();
+    r = ramet_catalog_branches_record(service->catalog, &sandbox->branch, 1, err);
+    ret_timing->start_us += ramet_now_us() - start_us;
+    if (r == 0)
+        r = ramet_sandbox_launch(sandbox, plan, ret_timing, err);
     if (r < 0) {
-        ramet_error_prefix(err, "sandbox %s", branch->name);
         ramet_sandbox_remove(sandbox, NULL);
         ramet_sandbox_unref(sandbox);
         return r;
     }
-    uint64_t now_us = ramet_now_us();
-    const struct ramet_vm_timing *timing = ramet_vm_start_timing(sandbox->vm);
-    *ret_timing = (struct ramet_child_timing){.pooled = timing->spawn_us == 0,
-                                              .spawn_us = timing->spawn_us,
-                                              .load_us = timing->load_us,
-                                              .start_us = now_us - start_us,
-                                              .running_us = now_us - plan->began_us};
     *ret = sandbox;
     return 0;
 }

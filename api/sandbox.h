@@ -66,6 +66,15 @@ struct ramet_sandbox_plan {
 int ramet_sandbox_start(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
                         struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err);
 /*
+ * The same in steps: begin makes the branch and lists the sandbox; launch starts the VM. In between, or beside the
+ * launch of one that starts paused, comes ramet_catalog_branches_record: until that no guest may run. When launch fails
+ * the caller removes the sandbox.
+ */
+int ramet_sandbox_begin(struct ramet_service *service, const struct ramet_sandbox_plan *plan,
+                        struct ramet_sandbox **ret, struct ramet_child_timing *ret_timing, struct ramet_error *err);
+int ramet_sandbox_launch(struct ramet_sandbox *sandbox, const struct ramet_sandbox_plan *plan,
+                         struct ramet_child_timing *timing, struct ramet_error *err);
+/*
  * sandbox_vm.c. Starts a VM on the branch as it is, beside one that may run there already and stands still. *ret_memory
  * is what it maps; both are the caller's.
  */
@@ -110,7 +119,9 @@ void ramet_sandbox_unref(struct ramet_sandbox *sandbox); /* NULL is a no-op */
 void ramet_sandbox_cleanup(struct ramet_sandbox **sandbox);
 
 bool ramet_sandbox_is_listed(const struct ramet_sandbox *sandbox); /* not removed yet */
-void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, struct ramet_sandbox_info *ret);
+/* cost: what its VMM's memory cost is taken from, being known; NULL: it is measured. */
+void ramet_sandbox_info_get(struct ramet_sandbox *sandbox, const struct ramet_sandbox_info *cost,
+                            struct ramet_sandbox_info *ret);
 void ramet_sandbox_set_state(struct ramet_sandbox *sandbox, enum ramet_sandbox_state state, const char *reason);
 /* The VM to use, with vm_lock held for reading (give it back with ramet_sandbox_vm_put), or CONFLICT saying why not. */
 int ramet_sandbox_vm_get(struct ramet_sandbox *sandbox, struct ramet_vm **ret, struct ramet_error *err);

@@ -286,7 +286,7 @@ int ramet_service_run(struct ramet_service *service, const struct ramet_run_requ
     count_run(service, &plan, r < 0 ? NULL : ret_timing);
     if (r == 0) {
         ramet_clocks_add(service->clocks, sandbox);
-        ramet_sandbox_info_get(sandbox, ret);
+        ramet_sandbox_info_get(sandbox, NULL, ret);
     } else if (sandbox) {
         ramet_sandbox_remove(sandbox, NULL);
     }
@@ -367,7 +367,7 @@ static int set_paused(struct ramet_service *service, const char *ref, bool pause
     if (r == 0 && !paused)
         ramet_clocks_add(service->clocks, sandbox);
     if (r == 0)
-        ramet_sandbox_info_get(sandbox, ret);
+        ramet_sandbox_info_get(sandbox, NULL, ret);
     return r;
 }
 
@@ -396,7 +396,7 @@ int ramet_service_sandbox_get(struct ramet_service *service, const char *ref, st
     _cleanup_(ramet_sandbox_cleanup) struct ramet_sandbox *sandbox = NULL;
     int r = ramet_sandbox_find(service, ref, &sandbox, err);
     if (r == 0)
-        ramet_sandbox_info_get(sandbox, ret);
+        ramet_sandbox_info_get(sandbox, NULL, ret);
     return r;
 }
 
@@ -419,7 +419,7 @@ int ramet_service_sandboxes(struct ramet_service *service, struct ramet_sandbox_
     struct ramet_sandbox_info *infos = calloc(count + 1, sizeof *infos);
     for (size_t i = 0; i < count; i++) {
         if (infos)
-            ramet_sandbox_info_get(all[i], &infos[i]);
+            ramet_sandbox_info_get(all[i], NULL, &infos[i]);
         ramet_sandbox_unref(all[i]);
     }
     if (!infos)

@@ -185,17 +185,29 @@ int ramet_branch_record_put(struct ramet_branch *branch, const char *name, const
     return r;
 }
 
-static int write_record(struct ramet_branch *branch, struct ramet_error *err)
+static bool is_linked_now(struct ramet_branch *branch)
 {
-    struct ramet_catalog *catalog = branch->catalog;
+    pthread_mutex_lock(&branch->catalog->lock);
+    bool linked = is_linked(branch->catalog, branch);
+    pthread_mutex_unlock(&branch->catalog->lock);
+    return linked;
+}
+
+/* In one batch, of those that are listed. Under record_lock, so that none is removed meanwhile. */
+static int write_records(struct ramet_catalog *catalog, struct ramet_branch *const *branches, size_t count,
+                         struct ramet_error *err)
+{
     _cleanup_(ramet_kv_batch_cleanup) struct ramet_kv_batch *batch = ramet_kv_batch_new(ramet_store_kv(catalog->store));
-    int r = batch ? ramet_branch_record_put(branch, NULL, NULL, batch, err)
-                  : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for branch %s", branch->name);
-    if (r == 0) {
-        ramet_serials_put(catalog, batch);
-        r = ramet_store_write(catalog->store, batch, err);
-    }
-    branch->recorded |= r == 0;
+    int r = batch ? 0 : ramet_error_set(err, RAMET_NO_MEMORY, "no memory for the records of branches");
+    for (size_t i = 0; i < count && r == 0; i++)
+        if (is_linked_now(branches[i]))
+            r = ramet_branch_record_put(branches[i], NULL, NULL, batch, err);
+    if (r < 0)
+        return r;
+    ramet_serials_put(catalog, batch);
+    r = ramet_store_write(catalog->store, batch, err);
+    for (size_t i = 0; i < count && r == 0; i++)
+        branches[i]->recorded |= is_linked_now(branches[i]);
     return r;
 }
 
@@ -405,13 +417,10 @@ static struct ramet_branch *make(struct ramet_catalog *catalog, const struct ram
 
 int ramet_branch_write(struct ramet_branch *branch, bool *ret_gone, struct ramet_error *err)
 {
-    struct ramet_catalog *catalog = branch->catalog;
-    pthread_mutex_lock(&catalog->lock);
-    bool linked = is_linked(catalog, branch);
-    pthread_mutex_unlock(&catalog->lock);
+    bool linked = is_linked_now(branch);
     if (ret_gone)
         *ret_gone = !linked;
-    return linked ? write_record(branch, err) : 0;
+    return linked ? write_records(branch->catalog, &branch, 1, err) : 0;
 }
 
 /* Takes a branch that never came to be out of the list, if it is still there. Needs no memory. */
@@ -424,8 +433,16 @@ static void forget(struct ramet_catalog *catalog, struct ramet_branch *branch)
         ramet_branch_unref(branch);
 }
 
-int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
-                             struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err)
+/* Takes a branch whose making failed away. Takes its reference over. */
+static void take_back(struct ramet_branch *branch)
+{
+    if (ramet_catalog_branch_remove(branch->catalog, branch, NULL) < 0)
+        forget(branch->catalog, branch);
+    ramet_branch_unref(branch);
+}
+
+int ramet_catalog_branch_begin(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
+                               struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err)
 {
     int r = ramet_name_check(request->name, "name", err);
     if (r < 0)
@@ -447,15 +464,33 @@ int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_b
         return r;
     }
     r = open_disks(branch, base, err);
-    if (r == 0) {
-        pthread_mutex_lock(&catalog->record_lock);
-        r = ramet_branch_write(branch, NULL, err);
-        pthread_mutex_unlock(&catalog->record_lock);
-    }
     if (r < 0) {
-        if (ramet_catalog_branch_remove(catalog, branch, NULL) < 0)
-            forget(catalog, branch);
-        ramet_branch_unref(branch);
+        take_back(branch);
+        return r;
+    }
+    *ret = branch;
+    return 0;
+}
+
+int ramet_catalog_branches_record(struct ramet_catalog *catalog, struct ramet_branch *const *branches, size_t count,
+                                  struct ramet_error *err)
+{
+    pthread_mutex_lock(&catalog->record_lock);
+    int r = write_records(catalog, branches, count, err);
+    pthread_mutex_unlock(&catalog->record_lock);
+    return r;
+}
+
+int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
+                             struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err)
+{
+    struct ramet_branch *branch;
+    int r = ramet_catalog_branch_begin(catalog, request, base, &branch, err);
+    if (r < 0)
+        return r;
+    r = ramet_catalog_branches_record(catalog, &branch, 1, err);
+    if (r < 0) {
+        take_back(branch);
         return r;
     }
     *ret = branch;

@@ -142,6 +142,15 @@ struct ramet_branch_request {
 /* A durable record and empty overlays over the snapshot's disks; one reference of the caller's. */
 int ramet_catalog_branch_new(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
                              struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err);
+/*
+ * The same in two steps, for many at once: until the second has succeeded with it, a branch is listed and has overlays,
+ * but a crash leaves nothing of it, so nobody may write to it. `branches_record` is one batch; a branch that was
+ * removed meanwhile gets no record. One that will have none is removed by the caller.
+ */
+int ramet_catalog_branch_begin(struct ramet_catalog *catalog, const struct ramet_branch_request *request,
+                               struct ramet_snapshot *base, struct ramet_branch **ret, struct ramet_error *err);
+int ramet_catalog_branches_record(struct ramet_catalog *catalog, struct ramet_branch *const *branches, size_t count,
+                                  struct ramet_error *err);
 /* By id or name. A branch whose base did not survive a crash has no disks. */
 int ramet_catalog_branch_find(struct ramet_catalog *catalog, const char *ref, struct ramet_branch **ret,
                               struct ramet_error *err);
