@@ -12,6 +12,7 @@ int ramet_route_status(const struct ramet_call *call, struct ramet_json **ret, s
 {
     const struct ramet_routes_context *context = call->context;
     size_t sandbox_count, snapshot_count;
+    unsigned spares_made;
     (void)err;
     ramet_service_count(context->service, &sandbox_count, &snapshot_count);
     *ret = ramet_json_object();
@@ -23,7 +24,8 @@ int ramet_route_status(const struct ramet_call *call, struct ramet_json **ret, s
     ramet_json_set_string(*ret, "run_dir", context->run_dir);
     ramet_json_set_u64(*ret, "sandboxes", sandbox_count);
     ramet_json_set_u64(*ret, "snapshots", snapshot_count);
-    ramet_json_set_u64(*ret, "spares", ramet_service_pool_count(context->service));
+    ramet_json_set_u64(*ret, "spares", ramet_service_pool_count(context->service, &spares_made));
+    ramet_json_set_u64(*ret, "spares_made", spares_made);
     return 0;
 }
 

@@ -80,7 +80,9 @@ int ramet_sandbox_vm_new(struct ramet_sandbox *sandbox, const struct ramet_sandb
         .disks = vm_disks,
         .disk_count = sandbox->branch->disk_count,
         .state_fd = state_fd,
-        .single_pages = sandbox->warmup,
+        .reading = sandbox->warmup ? RAMET_VM_READ_SINGLE
+                   : plan->parent  ? RAMET_VM_READ_NEAR
+                                   : RAMET_VM_READ_LARGE,
         .start_timeout_ms = start_timeout_ms,
         .start_paused = plan->start_paused,
         .pool = service->pool,

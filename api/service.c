@@ -131,7 +131,10 @@ void ramet_service_end_sandboxes(struct ramet_service *service)
     }
 }
 
-unsigned ramet_service_pool_count(struct ramet_service *service) { return ramet_vm_pool_count(service->pool); }
+unsigned ramet_service_pool_count(struct ramet_service *service, unsigned *ret_made)
+{
+    return ramet_vm_pool_count(service->pool, ret_made);
+}
 
 void ramet_service_close(struct ramet_service *service)
 {

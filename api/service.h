@@ -242,7 +242,8 @@ struct ramet_rebuild_info {
 int ramet_service_open(const struct ramet_service_config *config, struct ramet_service **ret, struct ramet_error *err);
 /* Ends every VM, so that no call waits for a guest; the branches stay and are listed as lost after a restart. */
 void ramet_service_end_sandboxes(struct ramet_service *service);
-unsigned ramet_service_pool_count(struct ramet_service *service); /* VMMs that wait now */
+/* VMMs that wait now, and those of them whose machine is made. */
+unsigned ramet_service_pool_count(struct ramet_service *service, unsigned *ret_made);
 /* Ends every VM, finishes or drops what is not durable, unmounts. NULL is a no-op. */
 void ramet_service_close(struct ramet_service *service);
 

@@ -115,7 +115,7 @@ int ramet_service_metrics(struct ramet_service *service, char **ret, struct rame
                                          .label_value = ramet_sandbox_state_name(i),
                                          .value = sandboxes[i]};
     const struct ramet_gauge rest[others] = {
-        {"ramet_spares", "VMMs that wait for a fork or restore.", NULL, NULL, ramet_vm_pool_count(service->pool)},
+        {"ramet_spares", "VMMs that wait for a fork or restore.", NULL, NULL, ramet_vm_pool_count(service->pool, NULL)},
         {"ramet_commit_queue", "Snapshots that are yet to become durable.", NULL, NULL,
          ramet_commit_queue_length(service->commits)},
         {"ramet_store_bytes", "Bytes on disk.", "part", "packs", pack_bytes},

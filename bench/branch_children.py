@@ -33,9 +33,18 @@ STARTS = 2 * os.cpu_count()  # at a time, as in the daemon
 
 
 def await_spares(daemon, count):
-    """Until the pool is full and what was removed before is gone from the CPUs."""
-    end = time.monotonic() + 30
-    while daemon.json("status")["spares"] < count and time.monotonic() < end:
+    """Until the pool is full, machines are made where they are made ahead, and what was removed before is gone from the
+    CPUs."""
+    before, end = None, time.monotonic() + 30
+    while time.monotonic() < end:
+        status = daemon.json("status")
+        now = status["spares"], status["spares_made"]
+        if now == (count, count):
+            break
+        if now != before:
+            before, stuck = now, time.monotonic() + 1
+        if now[0] == count and time.monotonic() > stuck:
+            break
         time.sleep(0.05)
     time.sleep(QUIET_S)
 

@@ -94,15 +94,29 @@ int ramet_hold_hello(int fd, struct ramet_error *err)
     return ask(fd, &request, HELLO_MS, &answer, err);
 }
 
-int ramet_hold_memory(int fd, const char *path, bool single, struct ramet_error *err)
+static int ask_about(int fd, const char *path, struct ramet_holder_request *request, const char *doing,
+                     struct ramet_error *err)
 {
-    struct ramet_holder_request request = {.op = RAMET_HOLDER_MEMORY, .single = single};
     struct ramet_holder_answer answer;
-    if (strlen(path) >= sizeof request.path)
+    if (strlen(path) >= sizeof request->path)
         return ramet_error_set(err, RAMET_INVALID, "the path of the memory file is too long");
-    strcpy(request.path, path);
-    int r = ask(fd, &request, ANSWER_MS, &answer, err);
-    return r == 0 && answer.os_errno != 0 ? ramet_error_os(err, answer.os_errno, "naming the memory file") : r;
+    strcpy(request->path, path);
+    int r = ask(fd, request, ANSWER_MS, &answer, err);
+    return r == 0 && answer.os_errno != 0 ? ramet_error_os(err, answer.os_errno, "%s", doing) : r;
+}
+
+int ramet_hold_memory(int fd, const char *path, enum ramet_vm_reading reading, struct ramet_error *err)
+{
+    struct ramet_holder_request request = {.op = RAMET_HOLDER_MEMORY, .reading = reading};
+    return ask_about(fd, path, &request, "naming the memory file", err);
+}
+
+int ramet_hold_map(int fd, const char *path, enum ramet_vm_reading reading, uint64_t address, uint64_t size,
+                   struct ramet_error *err)
+{
+    struct ramet_holder_request request = {
+        .op = RAMET_HOLDER_MAP, .reading = reading, .address = address, .size = size};
+    return ask_about(fd, path, &request, "mapping the memory file", err);
 }
 
 int ramet_hold_take(int fd, pid_t vmm, uint64_t address, uint64_t size, struct ramet_vm_hold **ret,

@@ -8,9 +8,8 @@
 #ifndef RAMET_API_VMM_HOLD_H
 #define RAMET_API_VMM_HOLD_H
 
-#include "base/error.h"
+#include "vmm/vmm.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -22,9 +21,13 @@ char *ramet_hold_library(void);
 
 /* Whether the library answers at all; RAMET_TIMEOUT or RAMET_VMM when not. */
 int ramet_hold_hello(int fd, struct ramet_error *err);
-/* Tells it the memory file's path, before the VMM opens that: once; `single`: read page by page, until
- * ramet_hold_read_around. */
-int ramet_hold_memory(int fd, const char *path, bool single, struct ramet_error *err);
+/* Tells it the memory file's path, before the VMM opens that: once; and how it is read. */
+int ramet_hold_memory(int fd, const char *path, enum ramet_vm_reading reading, struct ramet_error *err);
+
+/* Maps the file over [address, address + size) as the VMM maps its memory file, private and read-only. On failure the
+ * VMM is to be given up. */
+int ramet_hold_map(int fd, const char *path, enum ramet_vm_reading reading, uint64_t address, uint64_t size,
+                   struct ramet_error *err);
 
 /* Makes the process `vmm`, at the other end of `fd`, keep [address, address + size). */
 int ramet_hold_take(int fd, pid_t vmm, uint64_t address, uint64_t size, struct ramet_vm_hold **ret,

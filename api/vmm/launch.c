@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every QEMU starts in -preconfig: its process is there and answers, its machine is not made. Memory,
- * disks and the state are then given in one batch of QMP commands, which QEMU works off
- * without waiting for us in between. A QEMU that waited in the pool and a fresh one take
- * the same way, so their guests cannot tell them apart. What cannot be given late is the shape:
- * devices, CPUs, and the name in the process list.
+ * Every QEMU starts in -preconfig: its process is there and answers, its machine is not made. Then machine.c gives it
+ * memory, disks and the state; in a QEMU that waited in the pool it may have made the machine already. What cannot be
+ * given late is the shape: devices, CPUs, and the name in the process list.
  *
  * Measured (2 cores, TCG, 512 MiB guest): the spawn takes 17-25 ms, mostly dynamic linking and the
  * setting up of the accelerator; making the machine 9-13 ms; loading the state 7-9 ms.
@@ -20,6 +18,7 @@
 #include "vmm/clock.h"
 #include "vmm/hold.h"
 #include "vmm/holder/protocol.h"
+#include "vmm/machine.h"
 #include "vmm/pagemap.h"
 #include "vmm/probe.h"
 
@@ -27,8 +26,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
-
-enum { CALLS_MAX = RAMET_QEMU_DISK_MAX + 9 };
 
 struct ramet_vm *ramet_launch_new(const char *name, const char *log_path)
 {
@@ -162,89 +159,6 @@ int ramet_launch_spawn(struct ramet_vm *vm, const struct ramet_qemu_shape *shape
 
 /* --- run --- */
 
-struct batch {
-    struct ramet_qmp_call calls[CALLS_MAX];
-    size_t count;
-};
-
-/* The arguments of a new command, to be filled in. */
-static struct ramet_json *add(struct batch *batch, const char *command)
-{
-    struct ramet_json *arguments = ramet_json_object();
-    batch->calls[batch->count++] = (struct ramet_qmp_call){command, arguments};
-    return arguments;
-}
-
-static struct ramet_json *add_machine_property(struct batch *batch, const char *property)
-{
-    struct ramet_json *arguments = add(batch, "qom-set");
-    ramet_json_set_string(arguments, "path", "/machine");
-    ramet_json_set_string(arguments, "property", property);
-    return arguments;
-}
-
-static void add_memory(struct batch *batch, const struct ramet_vm_config *config)
-{
-    struct ramet_json *ram = add(batch, "object-add"), *size = ramet_json_object();
-    ramet_json_set_string(ram, "qom-type", "memory-backend-file");
-    ramet_json_set_string(ram, "id", "ram");
-    ramet_json_set_string(ram, "mem-path", config->memory_path);
-    ramet_json_set_u64(ram, "size", config->memory_bytes);
-    ramet_json_set_bool(ram, "share", false);
-    ramet_json_set_bool(ram, "merge", false);
-    ramet_json_set_bool(ram, "dump", false);
-    ramet_json_set_u64(size, "size", config->memory_bytes);
-    ramet_json_set(add_machine_property(batch, "memory"), "value", size);
-    ramet_json_set_string(add_machine_property(batch, "memory-backend"), "value", "ram");
-}
-
-static void add_disk(struct batch *batch, size_t index, const char *path)
-{
-    char node[32];
-    snprintf(node, sizeof node, "disk%zu", index);
-    struct ramet_json *raw = add(batch, "blockdev-add"), *file = ramet_json_object();
-    ramet_json_set_string(file, "driver", "file");
-    ramet_json_set_string(file, "filename", path);
-    ramet_json_set_string(file, "locking", "off");
-    ramet_json_set_string(raw, "driver", "raw");
-    ramet_json_set_string(raw, "node-name", node);
-    ramet_json_set_string(raw, "discard", "unmap");
-    ramet_json_set_string(raw, "detect-zeroes", "off");
-    ramet_json_set(raw, "file", file);
-}
-
-/*
- * "events": QEMU says when the state is loaded. It arrives with the batch, as a descriptor. No announcing: the network
- * is the VM's own, nobody there has to learn where the guest went; asked to announce itself, the guest's kernel is busy
- * with that before its agent answers, for as long again as the agent takes under TCG.
- */
-static void add_state(struct batch *batch)
-{
-    struct ramet_json *list = ramet_json_array(), *events = ramet_json_object();
-    ramet_json_set_u64(add(batch, "migrate-set-parameters"), "announce-rounds", 0);
-    ramet_json_set_string(events, "capability", "events");
-    ramet_json_set_bool(events, "state", true);
-    ramet_json_append(list, events);
-    ramet_json_set(add(batch, "migrate-set-capabilities"), "capabilities", list);
-    ramet_json_set_string(add(batch, "getfd"), "fdname", "state");
-    ramet_json_set_string(add(batch, "migrate-incoming"), "uri", "fd:state");
-}
-
-/* `cont` while the state still loads is remembered by QEMU: it runs at once when it is loaded. */
-static int send_batch(struct ramet_vm *vm, const struct ramet_vm_config *config, int state_fd, struct ramet_error *err)
-{
-    struct batch batch = {0};
-    add_memory(&batch, config);
-    for (size_t i = 0; i < config->disk_count; i++)
-        add_disk(&batch, i, config->disks[i].path);
-    add(&batch, "x-exit-preconfig");
-    if (state_fd >= 0)
-        add_state(&batch);
-    if (!config->start_paused)
-        add(&batch, "cont");
-    return ramet_qmp_batch(vm->qmp, batch.calls, batch.count, state_fd, RAMET_QMP_TIMEOUT_MS, err);
-}
-
 static int open_console(struct ramet_vm *vm, const struct ramet_vm_config *config, struct ramet_error *err)
 {
     _autofree_ char *path = NULL;
@@ -253,17 +167,6 @@ static int open_console(struct ramet_vm *vm, const struct ramet_vm_config *confi
         return ramet_error_set(err, RAMET_NO_MEMORY, "no memory for a path");
     }
     return ramet_console_open(STEAL_FD(vm->console_fd), path, &vm->console, err);
-}
-
-/* A library that was there and no longer answers: captures copy inside the pause, as without it. */
-static void name_memory(struct ramet_vm *vm, const struct ramet_vm_config *config)
-{
-    struct ramet_error err = {0};
-    if (vm->hold_fd < 0 || ramet_hold_memory(vm->hold_fd, config->memory_path, config->single_pages, &err) == 0)
-        return;
-    ramet_debug("VM \"%s\": %s; captures will copy inside the pause", vm->name, err.msg);
-    ramet_cleanup_close(&vm->hold_fd);
-    vm->hold_fd = -1;
 }
 
 /* Opened anew: siblings that load the same memfd must not share its offset. */
@@ -298,11 +201,7 @@ int ramet_launch_run(struct ramet_vm *vm, const struct ramet_vm_config *config, 
         r = reopen_state(config->state_fd, &state_fd, err);
     if (r < 0)
         return r;
-    name_memory(vm, config);
-    r = send_batch(vm, config, state_fd, err);
-    if (r == 0) /* while the state is loaded */
-        r = ramet_pagemap_find(ramet_process_pid(vm->process), vm->memory_name, vm->memory_bytes, &vm->memory_address,
-                               err);
+    r = ramet_machine_start(vm, config, state_fd, err);
     if (r == 0 && config->state_fd >= 0)
         r = await_loaded(vm, config->start_paused, deadline_us, err);
     vm->start_timing.load_us = ramet_now_us() - start_us;

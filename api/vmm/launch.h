@@ -17,7 +17,7 @@ struct ramet_vm *ramet_launch_new(const char *name, const char *log_path);
 /* Spawns QEMU and returns when it answers; its machine is not made yet. */
 int ramet_launch_spawn(struct ramet_vm *vm, const struct ramet_qemu_shape *shape, unsigned timeout_ms,
                        struct ramet_error *err);
-/* Makes the machine, loads its state, and lets it run unless config->start_paused. */
+/* Makes the machine, unless that was done (machine.h), loads its state, and lets it run unless config->start_paused. */
 int ramet_launch_run(struct ramet_vm *vm, const struct ramet_vm_config *config, uint64_t deadline_us,
                      struct ramet_error *err);
 

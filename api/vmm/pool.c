@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One thread keeps the pool: it buries, retires and spawns, and otherwise sleeps, waking every WATCH_MS
+ * One thread keeps the pool: it buries, retires, spawns and makes machines, and otherwise sleeps, waking every WATCH_MS
  * while spares wait, to see whether they live. It never holds `lock` across a
- * spawn or an end, so taking a spare never waits for one.
+ * spawn, a making or an end, so taking a spare never waits for one; the spare whose machine is being made is not in the
+ * list meanwhile.
  *
  * A spare's log is `dir`/spare-N.log until ramet_vm_start moves it to its VM's run directory.
  */
@@ -12,6 +13,7 @@
 #include "base/log.h"
 #include "vmm/clock.h"
 #include "vmm/launch.h"
+#include "vmm/machine.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,12 +21,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUIET_MS = 200, WATCH_MS = 1000, RETRY_MS = 10000, IDLE_S = 600, SPAWN_MS = 10000 };
+enum { QUIET_MS = 200, WATCH_MS = 1000, RETRY_MS = 10000, IDLE_S = 600, SPAWN_MS = 10000, STEADY = 2 };
 
 struct spare {
-    struct ramet_vm *vm; /* owned */
-    unsigned cpus;
-    size_t disk_count;
+    struct ramet_vm *vm;          /* owned */
+    struct ramet_machine machine; /* of a VM whose machine is not made only CPUs and the number of disks count */
 };
 
 struct ramet_vm_pool {
@@ -36,8 +37,9 @@ struct ramet_vm_pool {
     pthread_cond_t changed;
     struct spare *spares; /* `limit` places */
     size_t count;
-    unsigned cpus; /* the shape wanted; 0: none */
-    size_t disk_count;
+    struct ramet_machine machine; /* wanted; cpus 0: none */
+    unsigned steady;              /* starts in a row that had it */
+    bool unmakeable;              /* machines are not made ahead */
     unsigned holds;
     uint64_t quiet_us; /* no spawn before */
     uint64_t idle_us;  /* the last start */
@@ -47,9 +49,19 @@ struct ramet_vm_pool {
 
 /* --- the thread --- */
 
-static bool fits(const struct spare *spare, unsigned cpus, size_t disk_count)
+/* Whether it can run this machine. */
+static bool fits(const struct spare *spare, const struct ramet_machine *machine)
 {
-    return spare->cpus == cpus && spare->disk_count == disk_count;
+    if (spare->vm->made)
+        return ramet_machine_equal(&spare->machine, machine);
+    return spare->machine.cpus == machine->cpus && spare->machine.disk_count == machine->disk_count;
+}
+
+static bool is_wanted(const struct ramet_vm_pool *pool, const struct spare *spare)
+{
+    if (pool->steady >= STEADY)
+        return fits(spare, &pool->machine);
+    return spare->machine.cpus == pool->machine.cpus && spare->machine.disk_count == pool->machine.disk_count;
 }
 
 /* Removes a spare that is dead or no longer wanted and returns it. Under the lock. */
@@ -57,7 +69,7 @@ static struct ramet_vm *pick_useless(struct ramet_vm_pool *pool)
 {
     for (size_t i = 0; i < pool->count; i++) {
         struct spare spare = pool->spares[i];
-        if (!pool->closing && fits(&spare, pool->cpus, pool->disk_count) && ramet_vm_alive(spare.vm))
+        if (!pool->closing && is_wanted(pool, &spare) && ramet_vm_alive(spare.vm))
             continue;
         pool->spares[i] = pool->spares[--pool->count];
         return spare.vm;
@@ -72,10 +84,10 @@ static void bury(struct ramet_vm *vm)
 }
 
 /* NULL when it cannot be had. */
-static struct ramet_vm *spawn(const struct ramet_vm_pool *pool, uint64_t number, unsigned cpus, size_t disk_count)
+static struct ramet_vm *spawn(const struct ramet_vm_pool *pool, uint64_t number, const struct ramet_machine *machine)
 {
     struct ramet_error err = {0};
-    const struct ramet_qemu_shape shape = {.name = "spare", .cpus = cpus, .disk_count = disk_count};
+    const struct ramet_qemu_shape shape = {.name = "spare", .cpus = machine->cpus, .disk_count = machine->disk_count};
     _autofree_ char *log_path = NULL;
     if (asprintf(&log_path, "%s/spare-%llu.log", pool->dir, (unsigned long long)number) < 0) {
         log_path = NULL;
@@ -96,10 +108,10 @@ static struct ramet_vm *spawn(const struct ramet_vm_pool *pool, uint64_t number,
 /* Spawns one. Called with the lock, which it drops meanwhile. */
 static void refill(struct ramet_vm_pool *pool)
 {
-    struct spare spare = {.cpus = pool->cpus, .disk_count = pool->disk_count};
+    struct spare spare = {.machine = pool->machine};
     uint64_t number = pool->number++;
     pthread_mutex_unlock(&pool->lock);
-    spare.vm = spawn(pool, number, spare.cpus, spare.disk_count);
+    spare.vm = spawn(pool, number, &spare.machine);
     pthread_mutex_lock(&pool->lock);
     if (spare.vm)
         pool->spares[pool->count++] = spare;
@@ -107,13 +119,44 @@ static void refill(struct ramet_vm_pool *pool)
         pool->quiet_us = ramet_deadline_us(RETRY_MS);
 }
 
+/* The index of a spare whose machine is to be made; `count`: none. Under the lock. */
+static size_t find_bare(const struct ramet_vm_pool *pool)
+{
+    size_t i = 0;
+    if (pool->unmakeable || pool->steady < STEADY)
+        return pool->count;
+    while (i < pool->count && (pool->spares[i].vm->made || pool->spares[i].vm->hold_fd < 0))
+        i++;
+    return i;
+}
+
+/* What cannot be done once is not tried again: spares in -preconfig are good too. */
+static void make(struct ramet_vm_pool *pool, size_t index)
+{
+    struct ramet_error err = {0};
+    struct spare spare = pool->spares[index];
+    pool->spares[index] = pool->spares[--pool->count];
+    spare.machine = pool->machine;
+    pthread_mutex_unlock(&pool->lock);
+    int r = ramet_machine_make(spare.vm, &spare.machine, &err);
+    if (r < 0 && r != -RAMET_UNSUPPORTED) {
+        ramet_vm_explain(spare.vm, r, &err);
+        ramet_warn("no machine is made ahead: %s", err.msg);
+        bury(STEAL(spare.vm));
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->unmakeable |= r < 0;
+    if (spare.vm)
+        pool->spares[pool->count++] = spare;
+}
+
 /* When to look again; UINT64_MAX: when told. Under the lock. */
 static uint64_t next_look_us(const struct ramet_vm_pool *pool)
 {
-    bool wanting = pool->cpus && pool->count < pool->limit && pool->holds == 0;
-    if (wanting)
+    bool wanting = pool->machine.cpus && pool->holds == 0;
+    if (wanting && (pool->count < pool->limit || find_bare(pool) < pool->count))
         return pool->quiet_us;
-    return pool->count || pool->cpus ? ramet_deadline_us(WATCH_MS) : UINT64_MAX;
+    return pool->count || pool->machine.cpus ? ramet_deadline_us(WATCH_MS) : UINT64_MAX;
 }
 
 static void sleep_until(struct ramet_vm_pool *pool, uint64_t until_us)
@@ -130,8 +173,10 @@ static void *keep(void *arg)
     struct ramet_vm_pool *pool = arg;
     pthread_mutex_lock(&pool->lock);
     for (;;) {
-        if (pool->cpus && ramet_now_us() - pool->idle_us > IDLE_S * 1000000ULL)
-            pool->cpus = 0;
+        if (pool->machine.cpus && ramet_now_us() - pool->idle_us > IDLE_S * 1000000ULL) {
+            pool->machine.cpus = 0;
+            pool->steady = 0;
+        }
         struct ramet_vm *useless = pick_useless(pool);
         if (useless) {
             pthread_mutex_unlock(&pool->lock);
@@ -144,8 +189,10 @@ static void *keep(void *arg)
         uint64_t look_us = next_look_us(pool);
         if (look_us > ramet_now_us())
             sleep_until(pool, look_us);
-        else
+        else if (pool->count < pool->limit)
             refill(pool);
+        else
+            make(pool, find_bare(pool));
     }
     pthread_mutex_unlock(&pool->lock);
     return NULL;
@@ -228,38 +275,52 @@ void ramet_vm_pool_release(struct ramet_vm_pool *pool)
 
 void ramet_vm_pool_cleanup(struct ramet_vm_pool **pool) { ramet_vm_pool_release(*pool); }
 
-void ramet_vm_pool_note(struct ramet_vm_pool *pool, unsigned cpus, size_t disk_count)
+void ramet_vm_pool_note(struct ramet_vm_pool *pool, const struct ramet_machine *machine)
 {
     if (!pool || pool->limit == 0)
         return;
     pthread_mutex_lock(&pool->lock);
-    pool->cpus = cpus;
-    pool->disk_count = disk_count;
+    pool->steady = ramet_machine_equal(&pool->machine, machine) ? pool->steady + 1 : 1;
+    pool->machine = *machine;
     pool->idle_us = ramet_now_us();
     pthread_mutex_unlock(&pool->lock);
 }
 
-struct ramet_vm *ramet_vm_pool_take(struct ramet_vm_pool *pool, unsigned cpus, size_t disk_count)
+/* Under the lock. */
+static struct ramet_vm *take_one(struct ramet_vm_pool *pool, const struct ramet_machine *machine, bool made)
 {
-    struct ramet_vm *vm = NULL;
+    for (size_t i = pool->count; i-- > 0;) {
+        struct ramet_vm *vm = pool->spares[i].vm;
+        if (vm->made != made || !fits(&pool->spares[i], machine) || !ramet_vm_alive(vm))
+            continue;
+        pool->spares[i] = pool->spares[--pool->count];
+        return vm;
+    }
+    return NULL;
+}
+
+struct ramet_vm *ramet_vm_pool_take(struct ramet_vm_pool *pool, const struct ramet_machine *machine)
+{
     if (!pool)
         return NULL;
     pthread_mutex_lock(&pool->lock);
-    for (size_t i = pool->count; i-- > 0 && !vm;)
-        if (fits(&pool->spares[i], cpus, disk_count) && ramet_vm_alive(pool->spares[i].vm)) {
-            vm = pool->spares[i].vm;
-            pool->spares[i] = pool->spares[--pool->count];
-        }
+    struct ramet_vm *vm = take_one(pool, machine, true);
+    if (!vm)
+        vm = take_one(pool, machine, false);
     pthread_mutex_unlock(&pool->lock);
     return vm;
 }
 
-unsigned ramet_vm_pool_count(struct ramet_vm_pool *pool)
+unsigned ramet_vm_pool_count(struct ramet_vm_pool *pool, unsigned *ret_made)
 {
-    if (!pool)
-        return 0;
-    pthread_mutex_lock(&pool->lock);
-    unsigned count = (unsigned)pool->count;
-    pthread_mutex_unlock(&pool->lock);
+    unsigned count = 0, made = 0;
+    if (pool) {
+        pthread_mutex_lock(&pool->lock);
+        for (; count < pool->count; count++)
+            made += pool->spares[count].vm->made;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (ret_made)
+        *ret_made = made;
     return count;
 }

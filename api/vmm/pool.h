@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Spares: QEMUs spawned ahead, each waiting in -preconfig for memory, disks and a state. A
- * restore that takes one is spared the spawn; nothing else differs (launch.c).
+ * Spares: QEMUs spawned ahead, each waiting for memory, disks and a state: in -preconfig, or with its machine made
+ * ahead on placeholders (machine.h). A restore that takes one is spared the spawn, or the making of the machine too;
+ * nothing else differs.
  *
- * Policy: a start tells the pool its shape (CPUs and number of disks). From then on the pool keeps
- * up to `limit` spares of the shape started last; those of another shape make way, and all end
- * IDLE_S after the last start. They are spawned in the background, one at a
- * time, and none while a start is under way (`hold`) or was QUIET_MS ago. One that died is replaced.
+ * Policy: a start tells the pool its machine. From then on the pool keeps up to `limit` spares with the number of CPUs
+ * and of disks that were started last; those of others make way, and all end IDLE_S after the last start. One in
+ * -preconfig is good for any memory and disks. When STEADY starts in a row had the same machine, the spares' machines
+ * are made for it, and those with another machine make way. All this is done in the background, one spare at a time,
+ * nothing while a start is under way (`hold`) or was QUIET_MS ago. A spare that died is replaced.
  *
- * A spare costs about 10 MiB of memory and no CPU time. It dies with this process.
+ * A spare costs about 10 MiB of memory, 15 with its machine, and no CPU time. It dies with this process.
  *
  * Thread-safe. Errors are logged: without a spare a start spawns its own QEMU.
  */
@@ -17,8 +19,7 @@
 
 #include "base/error.h"
 
-#include <stddef.h>
-
+struct ramet_machine;
 struct ramet_vm;
 struct ramet_vm_pool;
 
@@ -32,12 +33,12 @@ struct ramet_vm_pool *ramet_vm_pool_hold(struct ramet_vm_pool *pool);
 void ramet_vm_pool_release(struct ramet_vm_pool *pool);
 void ramet_vm_pool_cleanup(struct ramet_vm_pool **pool); /* releases; for _cleanup_ */
 
-/* Says that a VM of this shape starts. */
-void ramet_vm_pool_note(struct ramet_vm_pool *pool, unsigned cpus, size_t disk_count);
-/* A living spare of this shape, for ramet_launch_run; the caller's to free. NULL when there is none. */
-struct ramet_vm *ramet_vm_pool_take(struct ramet_vm_pool *pool, unsigned cpus, size_t disk_count);
+/* Says that a VM with this machine starts. */
+void ramet_vm_pool_note(struct ramet_vm_pool *pool, const struct ramet_machine *machine);
+/* A living spare for this machine, for ramet_launch_run; the caller's to free. NULL when there is none. */
+struct ramet_vm *ramet_vm_pool_take(struct ramet_vm_pool *pool, const struct ramet_machine *machine);
 
-/* How many wait now. */
-unsigned ramet_vm_pool_count(struct ramet_vm_pool *pool);
+/* How many wait now, and how many of them have their machine made (ret_made may be NULL). */
+unsigned ramet_vm_pool_count(struct ramet_vm_pool *pool, unsigned *ret_made);
 
 #endif

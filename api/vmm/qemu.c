@@ -11,6 +11,7 @@
 #include "vmm/clock.h"
 #include "vmm/hold.h"
 #include "vmm/launch.h"
+#include "vmm/machine.h"
 #include "vmm/pagemap.h"
 #include "vmm/pool.h"
 
@@ -94,9 +95,10 @@ int ramet_vm_explain(struct ramet_vm *vm, int r, struct ramet_error *err)
 }
 
 /* A VMM of the pool, its name and log made this VM's. NULL when there is none. */
-static struct ramet_vm *take_spare(const struct ramet_vm_config *config, const char *log_path)
+static struct ramet_vm *take_spare(const struct ramet_vm_config *config, const struct ramet_machine *machine,
+                                   const char *log_path)
 {
-    struct ramet_vm *vm = ramet_vm_pool_take(config->pool, config->cpus, config->disk_count);
+    struct ramet_vm *vm = ramet_vm_pool_take(config->pool, machine);
     char *name = vm ? strdup(config->name) : NULL, *path = vm ? strdup(log_path) : NULL;
     if (!name || !path || rename(vm->log_path, path) != 0) {
         free(name);
@@ -133,11 +135,15 @@ static int run(struct ramet_vm *vm, const struct ramet_vm_config *config, uint64
     return r < 0 ? ramet_vm_explain(vm, r, err) : 0;
 }
 
-/* In a spare, if there is one that works. */
+/* A restore in a spare, if there is one that works. */
 static struct ramet_vm *start_in_spare(const struct ramet_vm_config *config, const char *log_path, uint64_t deadline_us)
 {
     struct ramet_error err = {0};
-    struct ramet_vm *vm = take_spare(config, log_path);
+    struct ramet_machine machine;
+    if (!config->pool || ramet_machine_of(config, &machine, &err) < 0)
+        return NULL; /* a fresh QEMU says what is wrong with a disk */
+    ramet_vm_pool_note(config->pool, &machine);
+    struct ramet_vm *vm = config->state_fd >= 0 ? take_spare(config, &machine, log_path) : NULL;
     if (!vm || run(vm, config, deadline_us, &err) == 0)
         return vm;
     ramet_debug("spare VMM: %s; another is spawned", err.msg);
@@ -168,8 +174,7 @@ int ramet_vm_start(const struct ramet_vm_config *config, struct ramet_vm **ret, 
     char log_path[PATH_MAX];
     snprintf(log_path, sizeof log_path, "%s/qemu.log", config->run_dir);
     uint64_t deadline_us = ramet_deadline_us(config->start_timeout_ms ? config->start_timeout_ms : START_MS);
-    ramet_vm_pool_note(config->pool, config->cpus, config->disk_count);
-    struct ramet_vm *vm = config->state_fd >= 0 ? start_in_spare(config, log_path, deadline_us) : NULL;
+    struct ramet_vm *vm = start_in_spare(config, log_path, deadline_us);
     if (!vm && (r = start_anew(config, log_path, deadline_us, &vm, err)) < 0)
         return r;
     *ret = vm;

@@ -98,8 +98,8 @@ static void add_devices(struct list *list, size_t disk_count)
     add_option(list, "-device", "virtio-rng-pci,addr=0x4,disable-modern=on");
     add_option(list, "-device", "vmgenid,guid=auto");
     for (size_t i = 0; i < disk_count; i++) /* their files are opened later, as nodes of these names */
-        add_option(list, "-device", "virtio-blk-pci,drive=disk%zu,write-cache=on,addr=0x%zx,disable-modern=on", i,
-                   8 + i);
+        add_option(list, "-device",
+                   "virtio-blk-pci,id=blk%zu,drive=disk%zu,write-cache=on,addr=0x%zx,disable-modern=on", i, i, 8 + i);
 }
 
 /* Where execution begins: a kernel, or a state that is loaded over QMP. */

@@ -19,6 +19,7 @@ struct ramet_vm {
     char *memory_name; /* as /proc/PID/maps shows it */
     uint64_t memory_bytes;
     uint64_t memory_address; /* of guest memory in QEMU */
+    bool made;               /* its machine was made ahead, on placeholders (machine.h) */
     struct ramet_process *process;
     struct ramet_qmp *qmp;
     struct ramet_agent *agent;

@@ -51,6 +51,13 @@ struct ramet_vm_disk {
     const char *path;
 };
 
+/* How much of the memory file the kernel reads at a page that is touched and not in its cache. */
+enum ramet_vm_reading {
+    RAMET_VM_READ_LARGE,  /* 2 MiB and more: good where each read costs much, as from a cold store */
+    RAMET_VM_READ_NEAR,   /* the file's readahead around it: good where the file is served from memory */
+    RAMET_VM_READ_SINGLE, /* that page, so that who serves the file sees what is touched; until ramet_vm_read_around */
+};
+
 struct ramet_vm_config {
     const char *name;    /* shown in the process list and in messages */
     const char *run_dir; /* exists, private to this VM; qemu.log and console.log (at most 2 MiB) are made in it */
@@ -67,10 +74,8 @@ struct ramet_vm_config {
     int state_fd;
     /* A restore begins with its vCPUs stopped when set; ramet_vm_resume starts them. */
     bool start_paused;
-    /* The memory file is read page by page as the guest touches it, until ramet_vm_read_around: slow, but who serves
-     * the file sees what is touched. Does nothing without the holder library. */
-    bool single_pages;
-    unsigned start_timeout_ms; /* until the VMM answers and the state is loaded; 0: 30 s */
+    enum ramet_vm_reading reading; /* without the holder library RAMET_VM_READ_LARGE */
+    unsigned start_timeout_ms;     /* until the VMM answers and the state is loaded; 0: 30 s */
     /* A restore takes a VMM from here where one waits (pool.h). NULL: it spawns its own. Borrowed. */
     struct ramet_vm_pool *pool;
 };
@@ -146,7 +151,7 @@ int ramet_vm_capture_begin(struct ramet_vm *vm, struct ramet_vm_capture *capture
 int ramet_vm_capture_collect(struct ramet_vm *vm, struct ramet_vm_capture *capture, struct ramet_error *err);
 void ramet_vm_capture_free(struct ramet_vm_capture *capture);
 
-/* Ends `single_pages`. Serialised by the caller with captures. */
+/* From RAMET_VM_READ_SINGLE to _LARGE. Serialised by the caller with captures. */
 void ramet_vm_read_around(struct ramet_vm *vm);
 
 /* Reads guest memory as the VMM sees it (private and file pages alike), for checks on a paused VM. */

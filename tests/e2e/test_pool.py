@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Goal: a fork or restore takes VMMs that wait. Its guests continue like those of fresh ones and can be forked again;
-where too few wait, the rest is started afresh; a spare that dies is replaced; none outlives the daemon.
+where too few wait, the rest is started afresh; a spare that dies is replaced; none outlives the daemon. After two starts
+of the same machine the spares have it made, and nobody can tell a VM that runs in such a one.
 
 usage: test_pool.py BIN_DIR GUEST_DIR
 """
@@ -9,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 
 import daemon as d
 
@@ -31,6 +33,35 @@ def idle_spares(vm):
 
 def full(vm, count=SPARES):
     return d.wait_until(lambda: vm.get("/v1/status")["spares"] == count == len(idle_spares(vm)), 20)
+
+
+PLACEHOLDER = "/memfd:ramet-placeholder"
+
+
+def areas(pid, name):
+    """The mappings of a file in a process, as /proc/PID/smaps tells: (size, flags)."""
+    found, inside = [], None
+    with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
+        for line in file:
+            words = line.split()
+            if "-" in words[0]:
+                inside = words[5:] and words[5].startswith(name)
+            elif inside and words[0] == "Size:":
+                found.append([int(words[1])])
+            elif inside and words[0] == "VmFlags:":
+                found[-1].append(" ".join(sorted(words[1:])))
+    return [tuple(area) for area in found]
+
+
+def is_made(pid):
+    with contextlib.suppress(OSError):
+        return bool(areas(pid, PLACEHOLDER))
+    return False
+
+
+def all_made(vm, count=SPARES):
+    return full(vm, count) and d.wait_until(
+        lambda: vm.get("/v1/status")["spares_made"] == count and all(map(is_made, idle_spares(vm))), 20)
 
 
 def pooled(fork):
@@ -79,6 +110,99 @@ def nested(vm, check, child):
     continues(vm, check, "grand", before, "of the child")
     fork = vm.post("/v1/sandboxes/grand/fork", {"names": ["great"]})
     continues(vm, check, "great", before, "of the child")
+
+
+# What a guest sees of its machine: geometry and size of its disk, devices, memory, CPU, and the state of its ports.
+MACHINE = r'''
+import array, fcntl, glob, os, re
+disk = os.open("/dev/vda", os.O_RDONLY)
+geometry = array.array("B", bytes(16)); fcntl.ioctl(disk, 0x301, geometry)  # HDIO_GETGEO
+size = array.array("Q", [0]); fcntl.ioctl(disk, 0x80081272, size)  # BLKGETSIZE64
+print(list(geometry[:4]), size[0])
+for name in sorted(glob.glob("/sys/bus/pci/devices/*/[vdcr]*[eds]") + glob.glob("/sys/block/vda/queue/*")):
+    try: print(name, open(name).read().strip())
+    except OSError as error: print(name, error.errno)
+for word in ("MemTotal", "DirectMap"): print(re.findall(f"{word}.*", open("/proc/meminfo").read()))
+print(re.findall("(?:model|flags|cache|bogomips).*", open("/proc/cpuinfo").read()))
+print(open("/proc/iomem").read(), open("/proc/ioports").read(), os.listdir("/dev/virtio-ports"))
+'''
+
+
+def look(vm, name):
+    return vm.exec(name, "python3", "-IS", "-c", MACHINE)
+
+
+def generation(vm, name):
+    """The VMGenID that QEMU wrote into the guest's memory; the kernel shows it nowhere, but says when it changed."""
+    return vm.exec(name, "sh", "-c", "dmesg | grep -c 'virtual machine fork'").strip()
+
+
+def made(vm, check, parent="parent", text=None):
+    """Spares whose machine is made: the guest in one is the same as in a fresh VMM, to whoever looks."""
+    check(all_made(vm), "after starts of one machine all spares have it made", str(vm.get("/v1/status")))
+    waiting, before = idle_spares(vm), d.ask(vm, parent)[0]
+    fork = vm.post(f"/v1/sandboxes/{parent}/fork", {"names": [f"m-{i}" for i in range(SPARES + 1)]})
+    inside = {child["sandbox"]["name"]: child["sandbox"]["pid"] for child in fork["children"]}
+    check(pooled(fork) == SPARES == len(set(inside.values()) & set(waiting)), "children run in them", str(fork))
+    fresh = next(name for name, pid in inside.items() if pid not in waiting)
+    check(not any(areas(pid, PLACEHOLDER) for pid in inside.values()), "no placeholder is mapped any more")
+    mapped = {name: areas(pid, f"{vm.mount}/snapshots/{fork['snapshot']['id']}/memory") for name, pid in inside.items()}
+    check(len(mapped[fresh]) == 1 and all(area == mapped[fresh] for area in mapped.values()),
+          "all map the snapshot's memory, in the same way", str(mapped))
+    disks = {name: [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+             for name, pid in inside.items()}
+    check(all(links.count(f"{vm.mount}/branches/{name}/disk0") == 1 for name, links in disks.items()),
+          "each has its own disk open", str(disks))
+    machine = look(vm, fresh)
+    for name in inside:
+        continues(vm, check, name, before, text)
+        check(look(vm, name) == machine, f"{name} sees the machine that {fresh} sees")
+        vm.exec(name, "sh", "-c", f"echo {name} >/root/mine && sync")
+    check(all(vm.exec(name, "cat", "/root/mine").strip() == name for name in inside), "each writes to its own disk")
+    drawn = {vm.exec(name, "cat", "/proc/sys/kernel/random/uuid") for name in inside}
+    check(len(drawn) == len(inside), "all draw different random bytes")
+    forks = {name: generation(vm, name) for name in inside}
+    check(len(set(forks.values())) == 1 and forks[fresh] != "0", "each kernel was told that it is a fork", str(forks))
+    behind = {name: time.time() - float(vm.exec(name, "date", "+%s.%N")) for name in inside}
+    check(all(-10 < seconds < 20 for seconds in behind.values()), "their clocks are right", str(behind))
+    for name in inside:
+        vm.delete(f"/v1/sandboxes/{name}")
+
+
+def geometry(vm, check):
+    """A partition table says what geometry a disk has, and a spare's machine is made for that: another table, another
+    machine. Nothing else is in the first sector of the guest's disk."""
+    ours = "import os; d = os.open('/dev/vda', os.O_WRONLY | os.O_SYNC); " \
+           "os.pwrite(d, bytes([0x80, 1, 1, 0, 0x83, 14, 63, 10]) + (63).to_bytes(4, 'little') + " \
+           "(20000).to_bytes(4, 'little') + bytes(48) + bytes([0x55, 0xaa]), 446)"
+    check(all_made(vm), "the spares' machines are made")
+    vm.exec("parent", "python3", "-IS", "-c", ours)
+    seen = []
+    for step, made_before in (("late", False), ("again", False), ("ahead", True)):
+        check(not made_before or all_made(vm), f"{step}: the spares are there")
+        fork = vm.post("/v1/sandboxes/parent/fork", {"names": [step]})
+        seen.append(look(vm, step))
+        check(seen[-1].startswith("[15, 63, "), f"{step}: the table says 15 heads of 63 sectors", seen[-1][:80])
+        check(not made_before or pooled(fork) == 1, f"{step}: it runs in a spare")
+        vm.delete(f"/v1/sandboxes/{step}")
+    check(len(set(seen)) == 1, "made late or ahead, it is the same machine")
+
+
+def other_memory(vm, check):
+    """Spares made for one machine are no use for another, which starts all the same; when it starts again, they make
+    way."""
+    check(all_made(vm), "the spares' machines are made")
+    vm.boot("large", 192)
+    before = idle_spares(vm)
+    fork = vm.post("/v1/sandboxes/large/fork", {"names": ["large-1"]})
+    check(pooled(fork) == 0, "no spare made for less memory is taken", str(fork["children"]))
+    check(vm.exec("large-1", "sh", "-c", "echo there").strip() == "there", "and the child runs")
+    check(d.wait_until(lambda: not set(before) & set(idle_spares(vm)), 20) and all_made(vm), "they make way for others")
+    check({area[0] for pid in idle_spares(vm) for area in areas(pid, PLACEHOLDER)} == {192 << 10}, "of that size")
+    fork = vm.post("/v1/sandboxes/large/fork", {"names": ["large-2"]})
+    check(pooled(fork) == 1 and vm.exec("large-2", "echo", "there").strip() == "there", "in which children run")
+    for name in ("large", "large-1", "large-2"):
+        vm.delete(f"/v1/sandboxes/{name}")
 
 
 def killed(vm, check):
@@ -160,18 +284,35 @@ def setting(dirs, check):
         vm.finish(check)
 
 
+def no_library(dirs, check):
+    """Without the library nothing can be mapped over a placeholder: spares wait without a machine, as good as ever."""
+    with d.running(check, *dirs, {"RAMET_POOL": "2", "RAMET_CAPTURE": "copy"}) as vm:
+        vm.import_guest()
+        vm.boot("only")
+        check(full(vm, 2), "spares wait")
+        vm.post("/v1/sandboxes/only/fork", {"names": ["one"]})
+        check(full(vm, 2) and vm.get("/v1/status")["spares_made"] == 0, "their machines are not made")
+        fork = vm.post("/v1/sandboxes/only/fork", {"names": ["two"]})
+        check(pooled(fork) == 1 and vm.exec("two", "echo", "there").strip() == "there", "children run in them")
+
+
 def main():
     dirs, check = d.arguments(), d.Checks()
     with d.running(check, *dirs, {"RAMET_POOL": str(SPARES)}) as vm:
         vm.import_guest()
         children = exhausted(vm, check)
         nested(vm, check, children[0])
+        made(vm, check)
+        made(vm, check, "grand", "of the child")
+        geometry(vm, check)
+        other_memory(vm, check)
         killed(vm, check)
         frozen(vm, check)
         restores(vm, check)
         other_shape(vm, check)
         ends(vm, check)
         setting(dirs, check)
+    no_library(dirs, check)
     return check.end()
 
 

@@ -26,8 +26,11 @@
  * read-write: QEMU does, though it maps the file privately, and on the mount a descriptor
  * that could write bypasses the page cache all children share.
  *
- * And while it is told so, a fault in guest memory reads that page of the file only: where the VMM asks for
- * huge pages, as QEMU does for guest memory, the kernel reads 2 MiB or more at a fault.
+ * And it is told how much of the file a fault in guest memory reads: where the VMM asks for huge pages, as QEMU does
+ * for guest memory, the kernel reads 2 MiB or more at a fault, though it never makes huge pages of such a file.
+ *
+ * A machine that was made ahead has a placeholder for memory; before its state is loaded, and thus before anything has
+ * looked at its memory, the library maps the memory file in the placeholder's place, as QEMU would have mapped it.
  *
  * Without $RAMET_HOLDER_FD the library does nothing.
  */
@@ -65,7 +68,7 @@ static int channel = -1;
 static pid_t holders[HOLDER_MAX]; /* 0: free */
 
 static char *_Atomic memory_path; /* set once by the library's thread, read by the VMM's */
-static _Atomic bool single_pages; /* likewise, before memory_path, and cleared once */
+static _Atomic unsigned reading;  /* enum ramet_holder_reading; likewise, before memory_path, and cleared once */
 
 static _Noreturn void hold(pid_t parent)
 {
@@ -133,11 +136,11 @@ static int drop(pid_t pid)
     return ESRCH;
 }
 
-static int name_memory(const char *path, bool single)
+static int name_memory(const char *path, unsigned how)
 {
     if (memory_path)
         return EEXIST;
-    atomic_store(&single_pages, single);
+    atomic_store(&reading, how);
     memory_path = strndup(path, RAMET_HOLDER_PATH_SIZE - 1);
     return memory_path ? 0 : ENOMEM;
 }
@@ -160,10 +163,30 @@ static int track(uint64_t address, uint64_t size)
 /* EINVAL: a kernel without huge pages, of which none is needed. */
 static int read_around(void *memory, size_t size)
 {
-    atomic_store(&single_pages, false);
+    atomic_store(&reading, RAMET_HOLDER_LARGE);
     if (madvise(memory, size, MADV_NORMAL) != 0)
         return errno;
     return madvise(memory, size, MADV_HUGEPAGE) == 0 || errno == EINVAL ? 0 : errno;
+}
+
+/* After a failure nothing may be mapped there: the VMM is to be given up. */
+static int map(const struct ramet_holder_request *request)
+{
+    char path[RAMET_HOLDER_PATH_SIZE];
+    void *memory = (void *)(uintptr_t)request->address;
+    snprintf(path, sizeof path, "%.*s", (int)sizeof path - 1, request->path);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    void *mapped = mmap(memory, request->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0);
+    int failure = mapped == MAP_FAILED ? errno : 0;
+    close(fd);
+    if (failure)
+        return failure;
+    atomic_store(&reading, request->reading);
+    if (madvise(memory, request->size, MADV_DONTFORK) != 0 || madvise(memory, request->size, MADV_DONTDUMP) != 0)
+        return errno;
+    return madvise(memory, request->size, MADV_HUGEPAGE) == 0 || errno == EINVAL ? 0 : errno;
 }
 
 static struct ramet_holder_answer obey(const struct ramet_holder_request *request)
@@ -171,8 +194,9 @@ static struct ramet_holder_answer obey(const struct ramet_holder_request *reques
     struct ramet_holder_answer answer = {.serial = request->serial};
     switch (request->op) {
     case RAMET_HOLDER_HELLO: break;
-    case RAMET_HOLDER_MEMORY: answer.os_errno = name_memory(request->path, request->single); break;
+    case RAMET_HOLDER_MEMORY: answer.os_errno = name_memory(request->path, request->reading); break;
     case RAMET_HOLDER_AROUND: answer.os_errno = read_around((void *)(uintptr_t)request->address, request->size); break;
+    case RAMET_HOLDER_MAP: answer.os_errno = map(request); break;
     case RAMET_HOLDER_TAKE: answer.os_errno = take(request->address, request->size, &answer.pid); break;
     case RAMET_HOLDER_DROP: answer.os_errno = drop(request->pid); break;
     case RAMET_HOLDER_TRACK: answer.os_errno = track(request->address, request->size); break;
@@ -234,8 +258,9 @@ VISIBLE int ramet_madvise(void *start, size_t size, int advice) __asm__("madvise
 
 int ramet_madvise(void *start, size_t size, int advice)
 {
-    bool single = advice == MADV_HUGEPAGE && atomic_load(&single_pages);
-    return (int)syscall(SYS_madvise, start, size, single ? MADV_RANDOM : advice);
+    if (advice == MADV_HUGEPAGE && atomic_load(&reading) != RAMET_HOLDER_LARGE)
+        advice = atomic_load(&reading) == RAMET_HOLDER_SINGLE ? MADV_RANDOM : MADV_NORMAL;
+    return (int)syscall(SYS_madvise, start, size, advice);
 }
 
 /* The names open(2) goes by, with and without large files and fortification. */

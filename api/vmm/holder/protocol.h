@@ -18,15 +18,19 @@ enum ramet_holder_op {
     RAMET_HOLDER_TAKE,      /* fork a holder of [address, address + size); answers its pid */
     RAMET_HOLDER_DROP,      /* kill and reap the holder `pid` */
     RAMET_HOLDER_TRACK,     /* track writes to [address, address + size) from now on, once and for all */
-    RAMET_HOLDER_AROUND,    /* ends `single` of [address, address + size) */
+    RAMET_HOLDER_AROUND,    /* LARGE from now on in [address, address + size) */
+    RAMET_HOLDER_MAP,       /* the file `path` takes the place of what is mapped at [address, address + size) */
 };
+
+/* What a fault in guest memory reads: as enum ramet_vm_reading (vmm.h). */
+enum ramet_holder_reading { RAMET_HOLDER_LARGE, RAMET_HOLDER_NEAR, RAMET_HOLDER_SINGLE };
 
 struct ramet_holder_request {
     uint32_t op;
     uint32_t serial; /* repeated in the answer: a late answer is not taken for the next one */
     uint64_t address, size;
     int32_t pid;
-    uint32_t single;                   /* MEMORY: not 0: a fault in guest memory reads that page only, until AROUND */
+    uint32_t reading;                  /* MEMORY, MAP: enum ramet_holder_reading */
     char path[RAMET_HOLDER_PATH_SIZE]; /* NUL-terminated */
 };
 
