@@ -351,7 +351,7 @@ static int start_threads(struct ramet_fuse *fuse, struct ramet_error *err)
     return 0;
 }
 
-/* Without an answer to read(2), as after an abort, they are cancelled there. */
+/* Where nothing ends their read(2), as the end of the connection does, they are cancelled in it. */
 static void end_threads(struct ramet_fuse *fuse, bool cancel)
 {
     pthread_mutex_lock(&fuse->lock);

@@ -80,5 +80,5 @@ bool ramet_mountpoint_abort(dev_t device)
         return false;
     _autoclose_ int control = fsmount(context, FSMOUNT_CLOEXEC, 0);
     _autoclose_ int file = control < 0 ? -1 : openat(control, name, O_WRONLY | O_CLOEXEC);
-    return file >= 0 && write(file, "1", 1) == 1;
+    return file >= 0 ? write(file, "1", 1) == 1 : control >= 0 && errno == ENOENT;
 }

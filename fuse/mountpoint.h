@@ -14,8 +14,8 @@ int ramet_mountpoint_prepare(const char *dir, struct ramet_error *err);
 void ramet_mountpoint_raise_readahead(dev_t device);
 /*
  * Fails whatever is still waiting on the connection of a device, so that nothing waits for a process that is leaving.
- * Without it the threads that serve it would sit in read(2) for as long as anybody maps a file. False: it is not
- * allowed to, or there is no such connection.
+ * Without it the threads that serve it would sit in read(2) for as long as anybody maps a file. True: the connection
+ * has ended, now or before. False: this process may not end it.
  */
 bool ramet_mountpoint_abort(dev_t device);
 
