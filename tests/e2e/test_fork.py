@@ -32,8 +32,8 @@ def metered(vm, check, children):
     check(seen['ramet_sandboxes{state="running"}'] == children + 1, "the sandboxes are counted")
     check(seen['ramet_store_bytes{part="packs"}'] > 1 << 20, "the packs' bytes are told")
     memory = {part: seen[f'ramet_memory_bytes{{part="{part}"}}'] for part in ("allocated", "free", "frames", "index")}
-    # A sanitizer's allocator tells of nothing allocated.
-    check(memory["allocated"] > memory["frames"] or memory["allocated"] == 0, "and what the daemon allocated", str(memory))
+    if not os.environ.get("RAMET_SLOW_BUILD"):  # a sanitizer's allocator tells of nothing allocated
+        check(memory["allocated"] > memory["frames"], "and what the daemon allocated", str(memory))
     check(memory["frames"] > 1 << 20 and memory["index"] > 1 << 16, "and the memory of its caches", str(memory))
     check(seen["ramet_commit_seconds_count"] + seen["ramet_commit_queue"] >= 3, "each snapshot is durable or waits")
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Audited workspaces on a real mount: every open is told before it is answered, through whatever path it comes. */
+#include "mount_fixture.h"
+
 #include "base/cleanup.h"
-#include "testing.h"
-#include "workspace/workspace.h"
-#include "workspace_mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,18 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 struct fixture {
-    char dir[64], mount_dir[PATH_MAX];
-    struct ramet_store *store;
-    struct ramet_catalog *catalog;
-    struct ramet_workspaces *set;
-    struct ramet_workspace_mount *mount;
+    struct mounted m;
     struct ramet_workspace *ws; /* "work", audited */
 
     pthread_mutex_t lock; /* guards the next ones */
@@ -47,36 +41,18 @@ static int opening(void *context, const struct ramet_workspace_open *open, struc
     return refuse ? ramet_error_set(error, RAMET_UNAVAILABLE, "the audit is full") : 0;
 }
 
-static void open_all(struct fixture *f)
+static void listen_to(struct fixture *f)
 {
-    char store[PATH_MAX];
-    snprintf(store, sizeof store, "%s/store", f->dir);
-    check_ok(ramet_store_open(store, NULL, &f->store, &err));
-    check_ok(ramet_catalog_open(f->store, &f->catalog, &err));
-    check_ok(ramet_workspaces_open(f->catalog, &f->set, &err));
-    check_ok(ramet_workspace_mount_start(f->mount_dir, f->set, &f->mount, &err));
-    ramet_workspace_mount_audit(f->mount, &(struct ramet_workspace_auditor){.context = f, .opening = opening});
-}
-
-static void close_all(struct fixture *f)
-{
-    ramet_workspace_unref(STEAL(f->ws));
-    ramet_workspace_mount_stop(STEAL(f->mount));
-    ramet_workspaces_close(STEAL(f->set));
-    ramet_catalog_close(STEAL(f->catalog));
-    ramet_store_close(STEAL(f->store));
+    ramet_workspace_mount_audit(f->m.mount, &(struct ramet_workspace_auditor){.context = f, .opening = opening});
 }
 
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    test_dir_make(f->dir);
-    assert_int_equal(chmod(f->dir, 0755), 0);
     pthread_mutex_init(&f->lock, NULL);
-    snprintf(f->mount_dir, sizeof f->mount_dir, "%s/mnt", f->dir);
-    assert_int_equal(mkdir(f->mount_dir, 0755), 0);
-    open_all(f);
-    check_ok(ramet_workspace_create(f->set, "work", geteuid(), getegid(), &f->ws, &err));
+    mounted_make(&f->m);
+    listen_to(f);
+    check_ok(ramet_workspace_create(f->m.set, "work", geteuid(), getegid(), &f->ws, &err));
     check_ok(ramet_workspace_set_audited(f->ws, true, &err));
     *state = f;
     return 0;
@@ -85,21 +61,15 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    close_all(f);
+    ramet_workspace_unref(f->ws);
+    mounted_remove(&f->m);
     pthread_mutex_destroy(&f->lock);
-    test_dir_remove(f->dir);
     free(f);
     return 0;
 }
 
-static const char *at(const struct fixture *f, const char *path)
-{
-    static char full[4][PATH_MAX + 256];
-    static unsigned turn;
-    char *to = full[turn++ % 4];
-    snprintf(to, sizeof full[0], "%s/%s", f->mount_dir, path);
-    return to;
-}
+/* With its door: "audited/work/a". */
+static const char *at(const struct fixture *f, const char *path) { return mounted_at(&f->m, "", path); }
 
 /* Opens, writes `text` unless it is NULL, and closes; 0 or errno. */
 static int touch(const struct fixture *f, const char *path, int flags, const char *text)
@@ -131,16 +101,16 @@ static void rename_in_set(struct fixture *f, const char *to)
     struct ramet_workspace_info info;
     ramet_workspace_info(f->ws, &info);
     check_ok(ramet_workspace_rename(f->ws, to, &err));
-    ramet_workspace_mount_name_changed(f->mount, info.name);
-    ramet_workspace_mount_name_changed(f->mount, to);
+    ramet_workspace_mount_name_changed(f->m.mount, info.name);
+    ramet_workspace_mount_name_changed(f->m.mount, to);
 }
 
 static void set_audited(struct fixture *f, const char *name, bool audited)
 {
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *workspace = NULL;
-    check_ok(ramet_workspace_find(f->set, name, &workspace, &err));
+    check_ok(ramet_workspace_find(f->m.set, name, &workspace, &err));
     check_ok(ramet_workspace_set_audited(workspace, audited, &err));
-    ramet_workspace_mount_audited_changed(f->mount, name);
+    ramet_workspace_mount_audited_changed(f->m.mount, name);
 }
 
 static bool names_can_be_forgotten(void)
@@ -155,7 +125,7 @@ static bool names_can_be_forgotten(void)
 static bool is_audited(struct fixture *f, const char *name, const char *state)
 {
     _cleanup_(ramet_workspace_cleanup) struct ramet_workspace *workspace = NULL, *past = NULL;
-    check_ok(ramet_workspace_find(f->set, name, &workspace, &err));
+    check_ok(ramet_workspace_find(f->m.set, name, &workspace, &err));
     if (!state)
         return ramet_workspace_audited(workspace);
     check_ok(ramet_workspace_state_open(workspace, state, &past, &err));
@@ -240,7 +210,7 @@ static void what_cannot_be_told_is_not_opened_and_not_made(void **state)
     assert_int_equal(stat(at(f, "audited/work/b"), &st), -1);
     f->refuse = false;
     assert_int_equal(touch(f, "audited/work/a", O_RDONLY, NULL), 0);
-    ramet_workspace_mount_audit(f->mount, NULL);
+    ramet_workspace_mount_audit(f->m.mount, NULL);
     assert_int_not_equal(touch(f, "audited/work/a", O_RDONLY, NULL), 0);
 }
 
@@ -282,9 +252,9 @@ static void mappings_of_audited_files_are_in_a_fork(void **state)
     char *map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_true(map != MAP_FAILED);
     map[0] = 'X';
-    check_ok(ramet_workspace_mount_flush(f->mount, &err));
+    check_ok(ramet_workspace_mount_flush(f->m.mount, &err));
     check_ok(ramet_workspace_fork(f->ws, "fork", &fork, &err));
-    ramet_workspace_mount_name_changed(f->mount, "fork");
+    ramet_workspace_mount_name_changed(f->m.mount, "fork");
     ramet_workspace_unref(fork);
     munmap(map, 4096);
     close(fd);
@@ -306,14 +276,14 @@ static void forks_states_and_successors_are_audited(void **state)
     assert_true(is_audited(f, "work", "s1"));
     assert_int_equal(touch(f, "audited/work/a", O_CREAT | O_WRONLY, "one"), 0);
     check_ok(ramet_workspace_snapshot(f->ws, "s2", NULL, &err));
-    ramet_workspace_mount_state_changed(f->mount, f->ws, "s2");
+    ramet_workspace_mount_state_changed(f->m.mount, f->ws, "s2");
     assert_int_equal(touch(f, "audited/work/.ramet/history/s2/a", O_RDONLY, NULL), 0);
     check_told(f, "work:a cw me\nwork:.ramet/history/s2/a r me\n");
 
     check_ok(ramet_workspace_rollback(f->ws, "s1", NULL, &err));
     assert_true(is_audited(f, "work", NULL));
 
-    check_ok(ramet_workspace_create(f->set, "plain", geteuid(), getegid(), &plain, &err));
+    check_ok(ramet_workspace_create(f->m.set, "plain", geteuid(), getegid(), &plain, &err));
     check_ok(ramet_workspace_fork(plain, "child", &child, &err));
     check_ok(ramet_workspace_snapshot(child, "own", NULL, &err));
     assert_false(is_audited(f, "child", NULL));
@@ -329,9 +299,11 @@ static void forks_states_and_successors_are_audited(void **state)
 static void check_after_reopening(struct fixture *f, bool checkpoint)
 {
     if (checkpoint)
-        check_ok(ramet_workspaces_checkpoint(f->set, &err));
-    close_all(f);
-    open_all(f);
+        check_ok(ramet_workspaces_checkpoint(f->m.set, &err));
+    ramet_workspace_unref(STEAL(f->ws));
+    mounted_close(&f->m);
+    mounted_open(&f->m);
+    listen_to(f);
     assert_true(is_audited(f, "work", NULL));
     assert_true(is_audited(f, "work", "s"));
     assert_false(is_audited(f, "off", NULL));

@@ -5,14 +5,11 @@
  *
  * A real mount, of this process: the test's thread serves nothing, so it may use it.
  */
-#include "base/file.h"
-#include "testing.h"
+#include "mount_fixture.h"
 
 #include "base/cleanup.h"
 #include "catalog.h"
 #include "workspace/files.h"
-#include "workspace/workspace.h"
-#include "workspace_mount.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -21,82 +18,33 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct fixture {
-    char dir[64], mount_dir[PATH_MAX];
-    struct ramet_store *store;
-    struct ramet_catalog *catalog;
-    struct ramet_workspaces *set;
-    struct ramet_workspace_mount *mount;
-};
-
 static struct ramet_error err;
-
-static const char *root_of(const struct fixture *f)
-{
-    static char root[PATH_MAX];
-    snprintf(root, sizeof root, "%s/mnt", f->dir);
-    return root;
-}
-
-static void open_all(struct fixture *f)
-{
-    char store[PATH_MAX];
-    snprintf(store, sizeof store, "%s/store", f->dir);
-    check_ok(ramet_store_open(store, NULL, &f->store, &err));
-    check_ok(ramet_catalog_open(f->store, &f->catalog, &err));
-    check_ok(ramet_workspaces_open(f->catalog, &f->set, &err));
-    check_ok(ramet_workspace_mount_start(root_of(f), f->set, &f->mount, &err));
-}
-
-static void close_all(struct fixture *f)
-{
-    ramet_workspace_mount_stop(STEAL(f->mount));
-    ramet_workspaces_close(STEAL(f->set));
-    ramet_catalog_close(STEAL(f->catalog));
-    ramet_store_close(STEAL(f->store));
-}
 
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    test_dir_make(f->dir);
-    assert_int_equal(chmod(f->dir, 0755), 0);
-    snprintf(f->mount_dir, sizeof f->mount_dir, "%s/mnt/" RAMET_WORKSPACES_PLAIN, f->dir);
-    check_ok(ramet_dir_make(root_of(f), 0755, &err));
-    open_all(f);
+    struct mounted *f = calloc(1, sizeof *f);
+    mounted_make(f);
     *state = f;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    struct fixture *f = *state;
-    assert_int_equal(chdir("/"), 0);
-    close_all(f);
-    umount2(f->mount_dir, MNT_DETACH); /* what a failed test left */
-    test_dir_remove(f->dir);
-    free(f);
+    mounted_remove(*state);
+    free(*state);
     return 0;
 }
 
 /* --- files by "workspace/path" --- */
 
-static const char *at(const struct fixture *f, const char *path)
-{
-    static char full[4][PATH_MAX + 256];
-    static unsigned turn;
-    char *to = full[turn++ % 4];
-    snprintf(to, sizeof full[0], "%s/%s", f->mount_dir, path);
-    return to;
-}
+static const char *at(const struct mounted *f, const char *path) { return mounted_at(f, RAMET_WORKSPACES_PLAIN, path); }
 
-static void put(const struct fixture *f, const char *path, const char *text)
+static void put(const struct mounted *f, const char *path, const char *text)
 {
     int fd = open(at(f, path), O_CREAT | O_WRONLY | O_TRUNC, 0644);
     assert_true(fd >= 0);
@@ -104,7 +52,7 @@ static void put(const struct fixture *f, const char *path, const char *text)
     assert_int_equal(close(fd), 0);
 }
 
-static void check_text(const struct fixture *f, const char *path, const char *text)
+static void check_text(const struct mounted *f, const char *path, const char *text)
 {
     char buf[256] = "";
     int fd = open(at(f, path), O_RDONLY);
@@ -115,10 +63,10 @@ static void check_text(const struct fixture *f, const char *path, const char *te
     assert_string_equal(buf, text);
 }
 
-static bool exists(const struct fixture *f, const char *path) { return access(at(f, path), F_OK) == 0; }
+static bool exists(const struct mounted *f, const char *path) { return access(at(f, path), F_OK) == 0; }
 
 /* The names in a directory, each followed by a space, in no order; two listings of the same are equal. */
-static unsigned count_names(const struct fixture *f, const char *path)
+static unsigned count_names(const struct mounted *f, const char *path)
 {
     unsigned count = 0;
     DIR *dir = opendir(at(f, path));
@@ -129,14 +77,14 @@ static unsigned count_names(const struct fixture *f, const char *path)
     return count;
 }
 
-static struct ramet_workspace *make(struct fixture *f, const char *name)
+static struct ramet_workspace *make(struct mounted *f, const char *name)
 {
     struct ramet_workspace *workspace;
     check_ok(ramet_workspace_create(f->set, name, 0, 0, &workspace, &err));
     return workspace;
 }
 
-static struct ramet_workspace *fork_of(struct fixture *f, struct ramet_workspace *from, const char *name)
+static struct ramet_workspace *fork_of(struct mounted *f, struct ramet_workspace *from, const char *name)
 {
     struct ramet_workspace *workspace;
     check_ok(ramet_workspace_mount_flush(f->mount, &err));
@@ -149,7 +97,7 @@ static struct ramet_workspace *fork_of(struct fixture *f, struct ramet_workspace
 
 static void test_page_cache(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     put(f, "a/f", "one");
     check_text(f, "a/f", "one");
@@ -177,7 +125,7 @@ static void test_page_cache(void **state)
 
 static void test_dentry_cache(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     put(f, "a/both", "x");
     struct ramet_workspace *b = fork_of(f, a, "b");
@@ -199,7 +147,7 @@ static void test_dentry_cache(void **state)
 
 static void test_readdir(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     char name[64];
     assert_int_equal(mkdir(at(f, "a/d"), 0755), 0);
@@ -225,7 +173,7 @@ static void test_readdir(void **state)
 
 static void test_mmap(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     char page[4096];
     memset(page, 'a', sizeof page);
@@ -254,7 +202,7 @@ static void test_mmap(void **state)
 
 static void test_between_workspaces(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a"), *b = make(f, "b");
     put(f, "a/f", "content");
     assert_int_equal(rename(at(f, "a/f"), at(f, "b/f")), -1);
@@ -274,7 +222,7 @@ static void test_between_workspaces(void **state)
 
 static void test_history(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace_state kept;
     struct ramet_workspace *a = make(f, "a");
     put(f, "a/f", "old");
@@ -299,7 +247,7 @@ static void test_history(void **state)
 
 static void test_rollback(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace_state kept, before;
     struct ramet_workspace *a = make(f, "a");
     char buf[8];
@@ -322,15 +270,15 @@ static void test_rollback(void **state)
     snprintf(path, sizeof path, "a/.ramet/history/%s/f", before.name);
     check_text(f, path, "new");
     ramet_workspace_unref(a);
-    close_all(f);
-    open_all(f); /* the journal says the same */
+    mounted_close(f);
+    mounted_open(f); /* the journal says the same */
     check_text(f, "a/f", "old");
     check_text(f, path, "new");
 }
 
 static void test_promote_and_remove(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     put(f, "a/f", "parent");
     struct ramet_workspace *b = fork_of(f, a, "b");
@@ -342,8 +290,8 @@ static void test_promote_and_remove(void **state)
     check_text(f, "a/f", "child");
     assert_false(exists(f, "b"));
     ramet_workspace_unref(a), ramet_workspace_unref(b);
-    close_all(f);
-    open_all(f);
+    mounted_close(f);
+    mounted_open(f);
     check_text(f, "a/f", "child");
     assert_false(exists(f, "b"));
     check_ok(ramet_workspace_find(f->set, "a", &b, &err));
@@ -372,7 +320,7 @@ static uint64_t inodes_of(struct ramet_workspace *workspace)
 
 static void test_orphans(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     uint64_t before = inodes_of(a);
     char buf[8] = "";
@@ -393,23 +341,23 @@ static void test_orphans(void **state)
 
 static void test_reopen(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     put(f, "a/f", "kept");
     int fd = open(at(f, "a/f"), O_RDONLY);
     assert_int_equal(fsync(fd), 0);
     ramet_workspace_unref(a);
-    close_all(f); /* with a file open */
+    mounted_close(f); /* with a file open */
     char c;
     assert_int_equal(pread(fd, &c, 1, 4096), -1);
     close(fd);
-    open_all(f);
+    mounted_open(f);
     check_text(f, "a/f", "kept");
 }
 
 static void test_quota(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     struct statvfs st;
     static char megabyte[1 << 20];
@@ -439,7 +387,7 @@ static void test_quota(void **state)
 
 static void test_posix(void **state)
 {
-    struct fixture *f = *state;
+    struct mounted *f = *state;
     struct ramet_workspace *a = make(f, "a");
     int status = -1;
     pid_t child = fork();
